@@ -1,0 +1,49 @@
+import type { LlmNodeError } from '../base/errors.ts'
+import type { Span } from '../base/span.ts'
+import type { PeerTarget } from './ports.ts'
+
+/** A node on the route, with what its signed contact record says. */
+export interface HopTarget extends PeerTarget {
+  readonly role: 'relay' | 'compute'
+  /** Ed25519 address key, 32 bytes. */
+  readonly addressKey: Uint8Array
+  /** X25519 onion key, 32 bytes. */
+  readonly onionKey: Uint8Array
+  /** For compute hops. */
+  readonly span?: Span
+}
+
+export interface RingOptions {
+  readonly hops: readonly HopTarget[]
+  readonly modelId: Uint8Array
+  readonly hiddenSize: number
+  readonly maxContext: number
+  /** All zero: any class. */
+  readonly numericsClass: Uint8Array
+  readonly lifetimeS?: number
+  readonly longRope?: boolean
+}
+
+export interface RingResult {
+  /** The last `want` rows after the last hop: [want, hiddenSize] f32. Empty for want = 0. */
+  readonly hidden: Float32Array
+}
+
+/** A closed ring: the circuit leads back to the entry and every hop holds its keys and its KV reservation. */
+export interface Ring {
+  readonly hops: readonly HopTarget[]
+  /** The context granted by every hop. */
+  readonly maxContext: number
+  /** The most rows a frame may carry (from the smallest queue granted). */
+  readonly maxRows: number
+  /**
+   * Sends one forward frame around the ring. Several may be under way; they are answered in order. Waits by itself
+   * while the smallest grant on the ring is used up. Throws CIRCUIT_BROKEN, HOP_TIMEOUT, PEER_REFUSED, ABORTED.
+   */
+  forward(frame: { pos: number; hidden: Float32Array; want: number }): Promise<RingResult>
+  /** Milliseconds for each hop's last answer to a PING, by index; null while unknown. */
+  readonly hopRttMs: readonly (number | null)[]
+  /** Resolves when the ring has ended, with the reason, or undefined after close(). */
+  readonly ended: Promise<LlmNodeError | undefined>
+  close(): Promise<void>
+}
