@@ -1,0 +1,113 @@
+import { z } from 'zod'
+import { LlmNodeError } from './errors.ts'
+
+/** One schema for the file, the environment and the flags. A field that is added gets a default here. */
+const modelEntry = z.strictObject({
+  /** Where the files come from: a repository name ("org/name"), an http(s) folder, or a folder on disk. */
+  source: z.string().min(1),
+  revision: z.string().min(1).default('main'),
+  recipe: z.enum(['f32', 'q8', 'q4', 'i8']),
+  /** Layers this node holds, "4-7"; null: none. */
+  layers: z.string().nullable(),
+  /** The ends (embedding, final norm, head, tokenizer) are held, so this node can ask. */
+  ends: z.boolean(),
+  /** Folder of the downloaded parts, below the home's models folder. */
+  folder: z.string().min(1),
+})
+
+export const configSchema = z.strictObject({
+  version: z.literal(1).default(1),
+  network: z
+    .strictObject({
+      /** Part of every handshake, signature and discovery tag: two names never mix. */
+      name: z
+        .string()
+        .regex(/^[a-z0-9][a-z0-9.-]{0,62}$/, 'use 1 to 63 of a-z, 0-9, dot and dash')
+        .default('llm-node'),
+      mdns: z.boolean().default(true),
+      /** Multiaddrs with /p2p/PEERID, dialled at start. */
+      bootstrap: z.array(z.string()).max(32).default([]),
+      /** Address to listen on. */
+      host: z.string().default('0.0.0.0'),
+      /** TCP port; null: 5561, or any free one when that is taken. */
+      port: z.int().min(0).max(65535).nullable().default(null),
+    })
+    .prefault({}),
+  models: z.array(modelEntry).max(16).default([]),
+  engine: z
+    .strictObject({
+      /** Threads of one run; null: all cores that this process may use. */
+      threads: z.int().min(1).max(256).nullable().default(null),
+      /** Memory for KV of all sessions, in MiB. */
+      kvMiB: z.int().min(1).max(1_048_576).default(512),
+      /** Another build of libonnxruntime; null: the bundled one. */
+      library: z.string().nullable().default(null),
+    })
+    .prefault({}),
+  api: z
+    .strictObject({
+      host: z.string().default('127.0.0.1'),
+      /** Null: 5560, or any free one when that is taken. */
+      port: z.int().min(0).max(65535).nullable().default(null),
+    })
+    .prefault({}),
+  log: z
+    .strictObject({ level: z.enum(['silent', 'error', 'warn', 'info', 'debug', 'trace']).default('info') })
+    .prefault({}),
+})
+
+export type Config = z.infer<typeof configSchema>
+export type ModelEntry = z.infer<typeof modelEntry>
+
+/** Environment variables and the setting each one overrides. */
+const ENVIRONMENT: Readonly<Record<string, readonly [section: 'network' | 'engine' | 'api' | 'log', key: string]>> = {
+  LLM_NODE_NETWORK: ['network', 'name'],
+  LLM_NODE_MDNS: ['network', 'mdns'],
+  LLM_NODE_PORT: ['network', 'port'],
+  LLM_NODE_THREADS: ['engine', 'threads'],
+  LLM_NODE_KV_MIB: ['engine', 'kvMiB'],
+  LLM_NODE_ORT_LIB: ['engine', 'library'],
+  LLM_NODE_API_PORT: ['api', 'port'],
+  LLM_NODE_LOG_LEVEL: ['log', 'level'],
+}
+
+export type ConfigOverrides = Partial<Record<'network' | 'engine' | 'api' | 'log', Record<string, unknown>>>
+
+/** Checks `raw` (the file's content) with `overrides` laid over it. Throws BAD_CONFIG naming the field. */
+export function parseConfig(raw: unknown, overrides: ConfigOverrides = {}): Config {
+  const merged = { ...(isRecord(raw) ? raw : {}) }
+  if (raw !== undefined && !isRecord(raw)) throw new LlmNodeError('BAD_CONFIG', 'The configuration is not an object.')
+  if (typeof merged.version === 'number' && merged.version > 1) {
+    throw new LlmNodeError('BAD_CONFIG', `The configuration has version ${merged.version}; this program knows 1.`, {
+      hint: 'It was written by a newer llm-node: update this one.',
+    })
+  }
+  for (const [section, values] of Object.entries(overrides)) {
+    const base = merged[section]
+    merged[section] = { ...(isRecord(base) ? base : {}), ...values }
+  }
+  const result = configSchema.safeParse(merged)
+  if (result.success) return result.data
+  const issue = result.error.issues[0]
+  const field = issue?.path.join('.') || 'the file'
+  throw new LlmNodeError('BAD_CONFIG', `Configuration, ${field}: ${issue?.message ?? 'not valid'}.`, {
+    hint: 'Correct it with: llm-node setup, or edit config.json.',
+    meta: { field },
+  })
+}
+
+/** Settings from LLM_NODE_* variables. Numbers and booleans are read as such; parseConfig checks them. */
+export function configFromEnvironment(env: Readonly<Record<string, string | undefined>>): ConfigOverrides {
+  const overrides: ConfigOverrides = {}
+  for (const [name, [section, key]] of Object.entries(ENVIRONMENT)) {
+    const text = env[name]
+    if (text === undefined || text === '') continue
+    const value = /^\d+$/.test(text) ? Number(text) : text === 'true' ? true : text === 'false' ? false : text
+    overrides[section] = { ...overrides[section], [key]: value }
+  }
+  return overrides
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}

@@ -1,0 +1,110 @@
+import type { LlmNodeError } from '../base/errors.ts'
+import { type Span, spanLength } from '../base/span.ts'
+import type { Ring } from '../onion/ring.ts'
+import type { KvSession } from '../shard/runner.ts'
+
+/** One stop on a chain's way, for people and for `ask --json`. */
+export interface ChainHop {
+  readonly span: Span
+  /** `.llm` address of the hop; null: this process. */
+  readonly address: string | null
+  /** Measured or advertised milliseconds of one decode step over this span; null while unknown. */
+  readonly ms: number | null
+}
+
+/** Everything between the embedding and the final norm, as one function of rows. */
+export interface Chain {
+  readonly hops: readonly ChainHop[]
+  readonly maxContext: number
+  /** The most rows one frame may carry. */
+  readonly maxRows: number
+  /** Several frames may be under way; they are answered in order, each with the last `want` rows: [want, hiddenSize]. */
+  forward(frame: { pos: number; hidden: Float32Array; want: number }): Promise<Float32Array>
+  /** Resolves when the chain can no longer be used, with the reason, or undefined after close(). */
+  readonly ended: Promise<LlmNodeError | undefined>
+  close(): Promise<void>
+}
+
+/** Layers that run in this process. */
+export function createLocalChain(session: KvSession, hiddenSize: number, maxRows: number): Chain {
+  let end: (reason?: LlmNodeError) => void = () => {}
+  const ended = new Promise<LlmNodeError | undefined>((resolve) => {
+    end = resolve
+  })
+  let spentMs = 0
+  let steps = 0
+  return {
+    get hops() {
+      return [{ span: session.span, address: null, ms: steps === 0 ? null : spentMs / steps }]
+    },
+    maxContext: session.maxContext,
+    maxRows,
+    async forward({ pos, hidden, want }) {
+      const startedMs = performance.now()
+      const rows = await session.forward(pos, hidden)
+      if (hidden.length === hiddenSize) {
+        spentMs += performance.now() - startedMs
+        steps++
+      }
+      return rows.subarray(rows.length - want * hiddenSize)
+    },
+    ended,
+    async close() {
+      session.close()
+      end()
+    },
+  }
+}
+
+/** Layers that run on the hops of a ring. `describe` tells how each compute hop appears to the user. */
+export function createRingChain(ring: Ring, describe: (hopIndex: number) => ChainHop): Chain {
+  const computeHops = ring.hops.flatMap((hop, index) => (hop.role === 'compute' ? [index] : []))
+  return {
+    get hops() {
+      return computeHops.map(describe)
+    },
+    maxContext: ring.maxContext,
+    maxRows: ring.maxRows,
+    forward: async (frame) => (await ring.forward(frame)).hidden,
+    ended: ring.ended,
+    close: () => ring.close(),
+  }
+}
+
+/**
+ * Chains one after the other: a leading span at home, the ring, a trailing span at home. A frame enters the next part as
+ * soon as the part before has answered it, so the parts work on consecutive frames at the same time.
+ */
+export function joinChains(parts: readonly [Chain, ...Chain[]], hiddenSize: number): Chain {
+  if (parts.length === 1) return parts[0]
+  const last = parts.length - 1
+  return {
+    get hops() {
+      return parts.flatMap((part) => part.hops)
+    },
+    maxContext: Math.min(...parts.map((part) => part.maxContext)),
+    maxRows: Math.min(...parts.map((part) => part.maxRows)),
+    async forward({ pos, hidden, want }) {
+      const rows = hidden.length / hiddenSize
+      let current = hidden
+      for (const [index, part] of parts.entries()) {
+        current = await part.forward({ pos, hidden: current, want: index === last ? want : rows })
+      }
+      return current
+    },
+    ended: Promise.race(parts.map((part) => part.ended)),
+    async close() {
+      await Promise.all(parts.map((part) => part.close()))
+    },
+  }
+}
+
+/** True when the spans follow each other without gap or overlap and fill `whole`. */
+export function spansCover(spans: readonly Span[], whole: Span): boolean {
+  let next = whole.start
+  for (const span of spans) {
+    if (span.start !== next || spanLength(span) < 1) return false
+    next = span.end
+  }
+  return next === whole.end
+}

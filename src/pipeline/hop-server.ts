@@ -1,0 +1,156 @@
+import { toHex } from '../base/bytes.ts'
+import { LlmNodeError } from '../base/errors.ts'
+import { onionLimits, pipelineLimits } from '../base/limits.ts'
+import { type Span, spanContains, spanLength } from '../base/span.ts'
+import type { ComputeService, ComputeSession } from '../onion/ports.ts'
+import type { SpanRunner } from '../shard/runner.ts'
+
+/** One model of which this node computes layers for others. */
+export interface ServedModel {
+  readonly modelId: Uint8Array
+  /** 32 bytes. */
+  readonly numericsClass: Uint8Array
+  readonly runner: SpanRunner
+}
+
+/** A session that others hold here, as `status` shows it. Nothing in it names the asker. */
+export interface HopSessionInfo {
+  readonly modelId: string
+  readonly span: Span
+  readonly maxContext: number
+  readonly length: number
+  readonly steps: number
+  readonly decodeMs: number | null
+}
+
+export interface HopServer extends ComputeService {
+  serve(model: ServedModel): void
+  /** From now on no new session is accepted; running ones go on. */
+  drain(): void
+  readonly sessions: readonly HopSessionInfo[]
+  /** Over all decode steps since the start: how many, and their mean in ms of compute. */
+  readonly decode: { readonly steps: number; readonly meanMs: number | null }
+  /** KV positions still free over a whole span, summed over the models. */
+  readonly freeKvTokens: number
+}
+
+interface OpenSession extends HopSessionInfo {
+  readonly predecessor: string
+  readonly reservedTokens: number
+}
+
+/** The layers behind this node's hops: answers offers, reserves KV, computes. */
+export function createHopServer(): HopServer {
+  const models = new Map<string, ServedModel>()
+  const sessions = new Set<OpenSession>()
+  const decode = { steps: 0, totalMs: 0 }
+  let draining = false
+
+  const find = (modelId: Uint8Array, span: Span) => {
+    const model = models.get(toHex(modelId))
+    return model !== undefined && spanLength(span) > 0 && spanContains(model.runner.span, span) ? model : undefined
+  }
+
+  return {
+    serve(model) {
+      models.set(toHex(model.modelId), model)
+    },
+    drain() {
+      draining = true
+    },
+    get sessions() {
+      return [...sessions].map(({ modelId, span, maxContext, length, steps, decodeMs }) => {
+        return { modelId, span, maxContext, length, steps, decodeMs }
+      })
+    },
+    get decode() {
+      return { steps: decode.steps, meanMs: decode.steps === 0 ? null : decode.totalMs / decode.steps }
+    },
+    get freeKvTokens() {
+      return [...models.values()].reduce((sum, model) => sum + model.runner.freeKvTokens, 0)
+    },
+    offer({ modelId, span, maxContext, numericsClass }) {
+      const model = find(modelId, span)
+      if (model === undefined) return null
+      const anyClass = numericsClass.every((byte) => byte === 0)
+      if (!anyClass && toHex(numericsClass) !== toHex(model.numericsClass)) return null
+      if (maxContext < 1 || maxContext > model.runner.spec.maxContext) return null
+      if (draining || model.runner.freeKvTokens < 1) return 'busy'
+      return {
+        numericsClass: model.numericsClass,
+        maxContext,
+        idleS: onionLimits.idleS,
+        lifeS: onionLimits.lifeS,
+        queueBytes: onionLimits.queueBytes,
+      }
+    },
+    open({ modelId, span, maxContext, longRope, predecessor }) {
+      const model = find(modelId, span)
+      if (model === undefined) throw new LlmNodeError('SPAN', 'These layers are not served here.')
+      if (draining) throw new LlmNodeError('KV_FULL', 'This node is leaving and takes no new session.')
+      admitPredecessor(model, sessions, predecessor, maxContext)
+      const kv = model.runner.openSession({ span, maxContext, longRope })
+      const info = {
+        modelId: toHex(modelId),
+        span,
+        maxContext,
+        length: 0,
+        steps: 0,
+        decodeMs: null as number | null,
+        predecessor,
+        reservedTokens: maxContext,
+      }
+      sessions.add(info)
+      let decodeTotalMs = 0
+      const hiddenSize = model.runner.spec.hiddenSize
+      const session: ComputeSession = {
+        hiddenSize,
+        maxContext,
+        get length() {
+          return kv.length
+        },
+        async forward(pos, hidden) {
+          const startedMs = performance.now()
+          const rows = await kv.forward(pos, hidden)
+          info.length = kv.length
+          if (hidden.length === hiddenSize) {
+            const ms = performance.now() - startedMs
+            decodeTotalMs += ms
+            info.steps++
+            info.decodeMs = decodeTotalMs / info.steps
+            decode.steps++
+            decode.totalMs += ms
+          }
+          return rows
+        },
+        close() {
+          sessions.delete(info)
+          kv.close()
+        },
+      }
+      return session
+    },
+  }
+}
+
+/** When KV is short, no predecessor holds more than half of it (protocol.md §7). */
+function admitPredecessor(
+  model: ServedModel,
+  sessions: ReadonlySet<OpenSession>,
+  predecessor: string,
+  maxContext: number,
+): void {
+  let held = 0
+  let all = 0
+  const modelId = toHex(model.modelId)
+  for (const session of sessions) {
+    if (session.modelId !== modelId) continue
+    all += session.reservedTokens
+    if (session.predecessor === predecessor) held += session.reservedTokens
+  }
+  const total = all + model.runner.freeKvTokens
+  const short = model.runner.freeKvTokens < total * pipelineLimits.kvShortShare
+  if (short && held > 0 && held + maxContext > total / 2) {
+    throw new LlmNodeError('KV_FULL', 'This neighbour already holds half of the memory for sessions.')
+  }
+}
