@@ -11,3 +11,9 @@ export const pipelineLimits = {
   /** Stop strings of one request; OpenAI allows 4, more costs nothing but must end somewhere. */
   stopStrings: 16,
 } as const
+
+/** The HTTP API (src/api). */
+export const apiLimits = {
+  /** interface.md §3: a 4 MiB body holds every prompt that a supported context can take. */
+  bodyBytes: 4 * 1_048_576,
+} as const
