@@ -1,0 +1,44 @@
+import { spanLength } from '../base/span.ts'
+import type { SpanRunner } from '../shard/runner.ts'
+
+/** What one layer costs here, for adverts and estimates. */
+export interface LayerCost {
+  /** Milliseconds of one decode step (one row) per layer. */
+  readonly decodeMs: number
+  /** Milliseconds per row of a prefill chunk, per layer. */
+  readonly prefillMs: number
+}
+
+const DECODE_STEPS = 8
+const PREFILL_ROWS = 32
+
+/** Runs a few steps on a session of its own: medians, since the first runs pay for page faults. Takes well under 1 s. */
+export async function measureLayerCost(runner: SpanRunner): Promise<LayerCost> {
+  const { hiddenSize, maxContext } = runner.spec
+  const rows = Math.min(PREFILL_ROWS, maxContext - DECODE_STEPS)
+  const session = runner.openSession({ span: runner.span, maxContext: rows + DECODE_STEPS })
+  try {
+    // Any finite values will do; a repeating ramp keeps the row quantisation busy as real rows do.
+    const hidden = Float32Array.from({ length: rows * hiddenSize }, (_, i) => ((i % 23) - 11) / 11)
+    const prefill = await timed(() => session.forward(0, hidden))
+    const decode: number[] = []
+    for (let step = 0; step < DECODE_STEPS; step++) {
+      decode.push(await timed(() => session.forward(rows + step, hidden.subarray(0, hiddenSize))))
+    }
+    const layers = spanLength(runner.span)
+    return { decodeMs: median(decode) / layers, prefillMs: prefill / rows / layers }
+  } finally {
+    session.close()
+  }
+}
+
+async function timed(work: () => Promise<unknown>): Promise<number> {
+  const startedMs = performance.now()
+  await work()
+  return performance.now() - startedMs
+}
+
+function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b)
+  return sorted[sorted.length >> 1] ?? 0
+}
