@@ -17,3 +17,104 @@ export const apiLimits = {
   /** interface.md §3: a 4 MiB body holds every prompt that a supported context can take. */
   bodyBytes: 4 * 1_048_576,
 } as const
+
+/** What a config.json may claim (src/model): larger than any published model, small enough that a lie costs nothing. */
+export const modelLimits = {
+  nLayers: 1_024,
+  hiddenSize: 65_536,
+  /** Heads × head size, and the MLP's width. */
+  width: 1_048_576,
+  vocabSize: 4_194_304,
+  maxContext: 16_777_216,
+} as const
+
+/** Fetching weights (src/shard: source, download). */
+export const downloadLimits = {
+  /** The safetensors format's own limit of a header. */
+  headerBytes: 100_000_000,
+  /** Weight files of one repository: Llama 405B has 191. */
+  weightFiles: 1_000,
+  /** config.json and generation_config.json: a few KB in every published model. */
+  configBytes: 1_048_576,
+  /** model.safetensors.index.json: about 100 bytes per tensor. */
+  indexBytes: 67_108_864,
+  /** tokenizer.json: 33 MB is the largest seen. */
+  tokenizerBytes: 134_217_728,
+  /** GETs under way at once (engine.md §2). */
+  parallelGets: 4,
+  /** One ranged GET: large enough that the request costs nothing, small enough that a slow one delays no layer long. */
+  pieceBytes: 33_554_432,
+  /** What a kill may lose of a piece: bytes between two entries of the journal. */
+  chunkBytes: 4_194_304,
+  /** Neighbouring ranges this close are fetched as one: about what a request's own headers cost. */
+  gapBytes: 4_096,
+  /** Bytes of gaps per byte wanted, at most: keeps a download under 1.05 × tensors and headers. */
+  gapShare: 0.02,
+  /** Bytes thrown away per range at most when a server answers 200 with the whole file instead of 206. */
+  skipBytes: 268_435_456,
+  /** Attempts in a row that bring no new byte. */
+  attempts: 6,
+  /** Longest wait that a Retry-After may ask for. */
+  retryAfterMs: 120_000,
+  /** First wait after a failure without Retry-After; doubles with each. */
+  backoffMs: 500,
+  /** No byte for this long: the request is given up and tried again. */
+  stallMs: 30_000,
+  redirects: 5,
+  /** A file that changes under the download more often than this is not a published model. */
+  restarts: 3,
+  /** Rows of the head are converted in blocks of at most this many f32 bytes (engine.md §3). */
+  headBlockBytes: 67_108_864,
+  /** Kept free on the disk beyond what the download needs. */
+  diskSpareBytes: 67_108_864,
+} as const
+
+/** Transport, records and addresses (src/p2p). */
+export const p2pLimits = {
+  /** An `llm://` text: 60 characters of address and 6 hints of at most 255 characters, percent-encoded, fit easily. */
+  uriCharacters: 4_096,
+  /** Addresses in a contact record, and hints in an `llm://` text (swarm.md §2). */
+  addressesPerPeer: 6,
+  /** One multiaddr in its binary form, as in EXTEND (protocol.md §3). */
+  multiaddrBytes: 160,
+  /** A contact record with everything it may carry is below 1,300 bytes; swarm.md §2 allows 1,536. */
+  contactRecordBytes: 1_536,
+  /** Peer families named in one contact record (swarm.md §2). */
+  familyKeys: 4,
+  /** How long a record may be valid: a key that leaked is useless after that (swarm.md §2). */
+  contactLifetimeMs: 12 * 3_600_000,
+  /** Wrong clocks of honest people differ by minutes, not by hours (swarm.md §2). */
+  clockSkewMs: 600_000,
+  /** Addresses whose highest sequence is remembered (swarm.md §2): 10,000 × ~200 B = 2 MB. */
+  seenRecords: 10_000,
+  /** Contact records kept in memory, ≤1,536 B each: 6 MiB. */
+  contactRecords: 4_096,
+  /** Circuit streams per connection and direction (protocol.md §7). */
+  circuitStreams: 256,
+  /** Streams of any other protocol per connection and direction (protocol.md §7). */
+  otherStreams: 4,
+  /** Largest frame on a circuit stream: 60 KiB of data, tag and header. */
+  circuitFrameBytes: 65_536,
+  /** Bytes a stream may hold unread: above the 4 MiB grant of a circuit (protocol.md §5). */
+  streamBufferBytes: 8 * 1_048_576,
+  /** Bytes waiting to be written on one stream; the ring bounds them far below (protocol.md §5). */
+  streamWriteBytes: 16 * 1_048_576,
+  /** First step of a growing frame buffer: a header that promises much makes nobody allocate it. */
+  frameFirstBytes: 65_536,
+  /** Connections of one node; a connection costs ~100 KiB. */
+  connections: 300,
+  /** New connections a second from one address, and half-open ones: libp2p's 5 and 10 starve a LAN behind one NAT. */
+  inboundPerSecond: 50,
+  inboundPending: 50,
+  /** Connecting, including the handshake (protocol.md §6). */
+  connectMs: 5_000,
+  /** One request and its answer over a stream. */
+  requestMs: 10_000,
+  /** A stream that was closed here and not there is reset after that. */
+  closeMs: 5_000,
+  /** Known peers dialled again at start. */
+  redialAtStart: 32,
+  /** First and longest pause between attempts to reach the bootstrap addresses. */
+  redialFirstMs: 1_000,
+  redialMaxMs: 60_000,
+} as const
