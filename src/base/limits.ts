@@ -118,3 +118,65 @@ export const p2pLimits = {
   redialFirstMs: 1_000,
   redialMaxMs: 60_000,
 } as const
+
+/** Circuits (src/onion). Sections of protocol.md in brackets. */
+export const onionLimits = {
+  /** Hops of a circuit without the entry itself: 8 compute and 4 relay [§7]. */
+  hops: 12,
+  computeHops: 8,
+  relayHops: 4,
+  /** CONTROL_EARLY frames in a circuit's life: one per EXTEND, the closing one included [§3]. */
+  earlyFrames: 12,
+  /** CREATED sent and nothing authenticated yet [§2]. */
+  halfOpen: 64,
+  halfOpenMs: 10_000,
+  /** No frame for this long, and the whole life, in seconds [§7]. */
+  idleS: 600,
+  lifeS: 3_600,
+  /** Bytes of one circuit's life: far below the AES-GCM bound, enough for ~16 million decode steps of 4 KiB [§7]. */
+  lifeBytes: 64 * 2 ** 30,
+  /** Unanswered bytes that a hop grants to a circuit; the most that may wait in it [§5]. */
+  queueBytes: 4 * 1_048_576,
+  /** What frame headers, tags and padding of one frame may add to its rows [§5]. */
+  frameSpareBytes: 65_536,
+  /** Rows of one frame, whatever the grant allows [§5]. */
+  maxRows: 512,
+  /** Bytes waiting in all circuits of one stranger, and in all circuits [§7]. */
+  queuePeerBytes: 16 * 1_048_576,
+  queueTotalBytes: 256 * 1_048_576,
+  /** Relayed bytes per second and the burst before that counts [§7]. */
+  relayBytesPerS: 8_000_000,
+  relayBurstBytes: 32 * 1_048_576,
+  /** Relay circuits of one stranger, and in all [§7]. */
+  relayPeerCircuits: 16,
+  relayCircuits: 256,
+  /** CREATE per second and burst: per stranger, per public subnet, in all; × `trustedFactor` for known peers [§7]. */
+  createPerPeer: { perS: 1, burst: 8 },
+  createPerSubnet: { perS: 3, burst: 30 },
+  createTotal: { perS: 20, burst: 40 },
+  trustedFactor: 20,
+  /** Peers and subnets whose rate is remembered, and peers in good standing: ~100 B each. */
+  rememberedPeers: 4_096,
+  /** The successor ended: state and KV are kept this long for TRUNCATE, EXTEND or the entry's close [§6]. */
+  holdMs: 15_000,
+  /** Outer bounds of building [§6]. */
+  connectMs: 5_000,
+  createMs: 10_000,
+  extendMs: 15_000,
+  /** Reserving KV may allocate; it has the time of an EXTEND. */
+  opMs: 15_000,
+  /** From the sending of a prefill frame [§6]; a decode step has max(stepMs, 10 × its moving average). */
+  prefillMs: 30_000,
+  stepMs: 5_000,
+  /** Silence of max(silenceMs, 5 × moving average) starts PINGs, answered within max(pingMs, 4 × round trip) [§6]. */
+  silenceMs: 300,
+  pingMs: 700,
+  /** After its return stream ended the entry waits this long for TRUNCATED, to know where the circuit broke [§6]. */
+  truncatedWaitMs: 500,
+  /** Dials for one EXTEND, addresses in it and their bytes [§3]. */
+  extendDials: 2,
+  extendAddrs: 4,
+  extendAddrBytes: 160,
+  /** Rings that one node may hold open as entry: each holds KV elsewhere. */
+  openRings: 64,
+} as const

@@ -7,13 +7,19 @@ export interface FrameLink {
   readonly remotePeer: string
   /** The remote end is loopback, link-local or private: LAN rules apply (protocol.md §3). */
   readonly remoteIsLocal: boolean
+  /** Public remote address cut to its subnet as text (/24 of IPv4, /48 of IPv6), for rate limits; undefined: unknown. */
+  readonly remoteSubnet?: string | undefined
   /**
-   * Sends one frame as one contiguous buffer. Returns false when the transport's buffer is above its mark: `drained`
-   * then resolves when it has emptied. Throws when the link has ended.
+   * Sends one frame as one contiguous buffer. The link keeps the buffer: the caller never writes into it again. Returns
+   * false when the transport's buffer is above its mark: `drained` then resolves when it has emptied, and rejects when
+   * the link ended instead. Throws when the link has ended.
    */
   send(frame: Uint8Array): boolean
   drained(): Promise<void>
-  /** Frames arrive here, whole, in order. Set once, right after the link was obtained; earlier bytes are kept. */
+  /**
+   * Frames arrive here, whole, in order, one contiguous buffer each that the handler may keep or send on. Set once,
+   * right after the link was obtained; earlier bytes are kept. How long a frame is says `frameLength` of frames.ts.
+   */
   onFrame(handler: (frame: Uint8Array) => void): void
   /** Called once when the link ended in any way. `error` is undefined after a clean end. */
   onEnd(handler: (error?: Error) => void): void
@@ -31,8 +37,11 @@ export interface PeerTarget {
 }
 
 export interface CircuitTransport {
-  readonly self: { readonly peerId: string }
+  /** `addrs`: where others can reach this node now, multiaddrs as text, best first. */
+  readonly self: { readonly peerId: string; addrs(): readonly string[] }
   isConnected(peerId: string): boolean
+  /** Makes sure that there is a connection, without a stream. Throws PEER_UNREACHABLE, ABORTED. */
+  connect(target: PeerTarget, options: { signal: AbortSignal }): Promise<void>
   /** Opens a circuit stream; the transport proves that the far end is `target.peerId`. Throws PEER_UNREACHABLE, ABORTED. */
   open(target: PeerTarget, options: { signal: AbortSignal }): Promise<FrameLink>
   /** Inbound circuit streams. */

@@ -36,6 +36,8 @@ export interface Ring {
   readonly maxContext: number
   /** The most rows a frame may carry (from the smallest queue granted). */
   readonly maxRows: number
+  /** Seconds for which every hop keeps the circuit: the entry moves to a new one before (protocol.md §4). */
+  readonly lifeS: number
   /**
    * Sends one forward frame around the ring. Several may be under way; they are answered in order. Waits by itself
    * while the smallest grant on the ring is used up. Throws CIRCUIT_BROKEN, HOP_TIMEOUT, PEER_REFUSED, ABORTED.
