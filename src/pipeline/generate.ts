@@ -2,7 +2,7 @@ import { LlmNodeError } from '../base/errors.ts'
 import { pipelineLimits } from '../base/limits.ts'
 import type { ModelEnds } from '../shard/ends.ts'
 import type { Chain } from './chain.ts'
-import { type SamplingParams, sample } from './sampler.ts'
+import { type SamplingParams, sample, type TokenLogprob } from './sampler.ts'
 
 export interface GenerateRequest {
   /** Token ids of the prompt, at least one. */
@@ -18,8 +18,9 @@ export interface GenerateRequest {
 export interface GeneratedToken {
   readonly index: number
   readonly id: number
-  /** Natural logarithm of the probability that the model gave the token. */
-  readonly logprob: number
+  /** Natural logarithm of the probability that the model gave the token; only with `sampling.logprobs`. */
+  readonly logprob?: number
+  readonly top?: readonly TokenLogprob[]
 }
 
 /** `stop`: an end token; `length`: maxTokens or the context is used up. */
@@ -51,12 +52,12 @@ export async function* generate(
     signal?.throwIfAborted()
     const logits = await ends.logits(hidden)
     deps.onLogits?.(index, logits)
-    const { id, logprob } = sample(logits, sampling, { ids: transcript, promptLength: promptIds.length }, index)
-    if (endTokens.has(id)) return 'stop'
-    transcript.push(id)
-    yield { index, id, logprob }
+    const drawn = sample(logits, sampling, { ids: transcript, promptLength: promptIds.length }, index)
+    if (endTokens.has(drawn.id)) return 'stop'
+    transcript.push(drawn.id)
+    yield { index, ...drawn }
     if (index + 1 >= request.maxTokens || transcript.length >= chain.maxContext) return 'length'
-    const embedded = await ends.embed([id])
+    const embedded = await ends.embed([drawn.id])
     hidden = await orAborted(
       chain.forward({ pos: transcript.length - 1, hidden: embedded.subarray(0, hiddenSize), want: 1 }),
       signal,

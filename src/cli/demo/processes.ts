@@ -1,0 +1,75 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+import { LlmNodeError } from '../../base/errors.ts'
+
+const ENTRY_POINT = fileURLToPath(
+  new URL(import.meta.url.endsWith('.ts') ? '../main.ts' : '../main.js', import.meta.url),
+)
+/** A process that ignores the polite request is ended after this. */
+const STOP_GRACE_MS = 5_000
+
+export interface CliProcess {
+  readonly pid: number
+  /** The first line on stdout, parsed. Throws with the process's own last words when it ends before. */
+  readonly firstLine: Promise<Record<string, unknown>>
+  /** Resolves with the exit code when the process has ended. */
+  readonly exited: Promise<number | null>
+  /** Asks it to end (SIGTERM), insists after a while, resolves when it has gone. */
+  stop(): Promise<void>
+}
+
+/** Starts `llm-node …args` as a process of its own that ends when this one does: its stdin is ours to close. */
+export function startCli(args: readonly string[], env: NodeJS.ProcessEnv = process.env): CliProcess {
+  const child = spawn(process.execPath, [ENTRY_POINT, ...args], { env, stdio: ['pipe', 'pipe', 'pipe'] })
+  const lastWords: string[] = []
+  createInterface({ input: child.stderr }).on('line', (line) => {
+    lastWords.push(line)
+    if (lastWords.length > 20) lastWords.shift()
+  })
+  const exited = new Promise<number | null>((resolve) => child.once('close', (code) => resolve(code)))
+  const firstLine = readFirstLine(child, exited, () => lastWords.join('\n'), args[0] ?? '')
+  // Whoever only waits for the exit need not also handle a missing answer.
+  firstLine.catch(() => {})
+  return {
+    pid: child.pid ?? 0,
+    firstLine,
+    exited,
+    async stop() {
+      child.kill('SIGTERM')
+      const timer = setTimeout(() => child.kill('SIGKILL'), STOP_GRACE_MS)
+      await exited
+      clearTimeout(timer)
+    },
+  }
+}
+
+/** Runs a verb to its end and gives its JSON answer. Throws when it failed. */
+export async function runCli(args: readonly string[]): Promise<Record<string, unknown>> {
+  const child = startCli([...args, '--json'])
+  const answer = await child.firstLine
+  await child.exited
+  return answer
+}
+
+async function readFirstLine(
+  child: ChildProcess,
+  exited: Promise<number | null>,
+  lastWords: () => string,
+  verb: string,
+): Promise<Record<string, unknown>> {
+  if (child.stdout === null) throw new LlmNodeError('INTERNAL', 'The process has no output.')
+  const line = await new Promise<string | undefined>((resolve) => {
+    const lines = createInterface({ input: child.stdout as NodeJS.ReadableStream })
+    lines.once('line', resolve)
+    exited.then(() => resolve(undefined))
+  })
+  const answer = line === undefined ? undefined : (JSON.parse(line) as Record<string, unknown>)
+  const error = answer?.error as { message?: string } | undefined
+  if (answer === undefined || error !== undefined) {
+    throw new LlmNodeError('INTERNAL', `llm-node ${verb} failed: ${error?.message ?? 'it ended without an answer'}`, {
+      cause: new Error(lastWords()),
+    })
+  }
+  return answer
+}
