@@ -110,6 +110,8 @@ export const p2pLimits = {
   connectMs: 5_000,
   /** One request and its answer over a stream. */
   requestMs: 10_000,
+  /** A write that makes no progress for that long: the peer does not read (protocol.md §6, one prefill chunk). */
+  stallMs: 30_000,
   /** A stream that was closed here and not there is reset after that. */
   closeMs: 5_000,
   /** Known peers dialled again at start. */
