@@ -108,6 +108,8 @@ export const p2pLimits = {
   inboundPending: 50,
   /** Connecting, including the handshake (protocol.md §6). */
   connectMs: 5_000,
+  /** One address of a peer that has several: a dead one leaves time for the next. */
+  connectAddressMs: 2_500,
   /** One request and its answer over a stream. */
   requestMs: 10_000,
   /** A write that makes no progress for that long: the peer does not read (protocol.md §6, one prefill chunk). */
@@ -181,4 +183,16 @@ export const onionLimits = {
   extendAddrBytes: 160,
   /** Rings that one node may hold open as entry: each holds KV elsewhere. */
   openRings: 64,
+} as const
+
+/** Computing (src/shard: runner, ends). */
+export const shardLimits = {
+  /** Rows of one run: a long prompt delays other sessions by at most one such run (engine.md §8). */
+  runRows: 128,
+  /** Calls of one session that may wait: a pipelined prefill keeps a few frames ahead, nobody needs more. */
+  waitingForwards: 64,
+  /** Row counts whose input and output buffers are kept: decode, drafts, a full chunk and what is left of a prompt. */
+  stagedRowCounts: 8,
+  /** KV copied between two turns of the event loop: about 2 ms. */
+  copyBytes: 16 * 1_048_576,
 } as const
