@@ -112,10 +112,16 @@ export const p2pLimits = {
   connectAddressMs: 2_500,
   /** One request and its answer over a stream. */
   requestMs: 10_000,
+  /** Requests waiting for one peer and protocol. */
+  requestsWaiting: 64,
   /** A write that makes no progress for that long: the peer does not read (protocol.md §6, one prefill chunk). */
   stallMs: 30_000,
   /** A stream that was closed here and not there is reset after that. */
   closeMs: 5_000,
+  /** mDNS: names remembered, pause after a dial, and how long the second of two peers waits for the first one's dial. */
+  localPeers: 1_024,
+  localRetryMs: 15_000,
+  localTurnMs: 400,
   /** Known peers dialled again at start. */
   redialAtStart: 32,
   /** First and longest pause between attempts to reach the bootstrap addresses. */
@@ -191,8 +197,12 @@ export const shardLimits = {
   runRows: 128,
   /** Calls of one session that may wait: a pipelined prefill keeps a few frames ahead, nobody needs more. */
   waitingForwards: 64,
+  /** Rows of one run of the head: 16 × 152k logits are 10 MB. */
+  headRows: 16,
   /** Row counts whose input and output buffers are kept: decode, drafts, a full chunk and what is left of a prompt. */
   stagedRowCounts: 8,
+  /** The same for the head, whose rows are as wide as the vocabulary: decode and one length of drafts. */
+  stagedHeadCounts: 2,
   /** KV copied between two turns of the event loop: about 2 ms. */
   copyBytes: 16 * 1_048_576,
 } as const
