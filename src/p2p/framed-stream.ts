@@ -8,6 +8,8 @@ export interface FramedStream {
   readonly remotePeer: string
   /** The remote end is loopback, link-local or private. */
   readonly remoteIsLocal: boolean
+  /** Public remote address cut to its subnet as text (/24 of IPv4, /48 of IPv6); undefined: unknown or local. */
+  readonly remoteSubnet: string | undefined
   /**
    * Sends one frame as one contiguous buffer, which the caller must not touch again. Returns false when the transport
    * holds bytes back: `drained` resolves when they are out. Throws PEER_UNREACHABLE when the stream has ended.
@@ -28,6 +30,7 @@ export interface FramedStream {
 export interface FramedStreamOptions {
   readonly remotePeer: string
   readonly remoteIsLocal: boolean
+  readonly remoteSubnet?: string | undefined
   /** Bytes that `frameLength` needs to see; no frame is shorter. */
   readonly headerBytes: number
   /** Length of the whole frame including its header. Throws BAD_FRAME, before a byte of the body is kept. */
@@ -48,6 +51,7 @@ export function createFramedStream(stream: Stream, options: FramedStreamOptions)
 class StreamFrames implements FramedStream {
   readonly remotePeer: string
   readonly remoteIsLocal: boolean
+  readonly remoteSubnet: string | undefined
   readonly #stream: Stream
   readonly #options: FramedStreamOptions
   readonly #assembler: FrameAssembler
@@ -62,6 +66,7 @@ class StreamFrames implements FramedStream {
   constructor(stream: Stream, options: FramedStreamOptions) {
     this.remotePeer = options.remotePeer
     this.remoteIsLocal = options.remoteIsLocal
+    this.remoteSubnet = options.remoteSubnet
     this.#stream = stream
     this.#options = options
     this.#assembler = createFrameAssembler(options)

@@ -1,0 +1,89 @@
+import { peerIdFromString } from '@libp2p/peer-id'
+import { isLinkLocal, isLoopback, isPrivate } from '@libp2p/utils'
+import { type Multiaddr, multiaddr } from '@multiformats/multiaddr'
+import { LlmNodeError } from '../base/errors.ts'
+import { p2pLimits } from '../base/limits.ts'
+
+/** Where and who: what a dial needs. Structurally the PeerTarget of src/onion/ports.ts. */
+export interface PeerTarget {
+  /** Transport PeerId as text. */
+  readonly peerId: string
+  /** Multiaddrs as text; empty: only an existing connection. */
+  readonly addrs: readonly string[]
+}
+
+export type TransportName = 'tcp' | 'quic'
+
+/** Multiaddrs to listen on: one a transport. Port 0: any free one. */
+export function listenAddrs(host: string, port: number, transports: readonly TransportName[]): string[] {
+  const base = `${host.includes(':') ? '/ip6' : '/ip4'}/${host}`
+  return transports.map((name) => (name === 'tcp' ? `${base}/tcp/${port}` : `${base}/udp/${port}/quic-v1`))
+}
+
+/** Loopback, link-local or private: LAN rules apply (protocol.md §3). Relayed addresses are never local. */
+export function isLocalAddr(addr: Multiaddr): boolean {
+  if (addr.toString().includes('/p2p-circuit')) return false
+  return isLoopback(addr) || isLinkLocal(addr) || isPrivate(addr)
+}
+
+/** The public subnet of an address, for limits that count networks: /24 of IPv4, /48 of IPv6; undefined when local. */
+export function publicSubnet(addr: Multiaddr): string | undefined {
+  const [first] = addr.getComponents()
+  if (first?.value === undefined || isLocalAddr(addr)) return undefined
+  if (first.name === 'ip4') return `${first.value.split('.').slice(0, 3).join('.')}.0/24`
+  if (first.name !== 'ip6') return undefined
+  const [head = '', tail] = first.value.split('::')
+  const groups = head === '' ? [] : head.split(':')
+  if (tail !== undefined) groups.push(...Array.from({ length: Math.max(0, 3 - groups.length) }, () => '0'))
+  return `${groups.slice(0, 3).join(':')}::/48`
+}
+
+/**
+ * The addresses worth telling others, without the PeerId, at most p2pLimits.addressesPerPeer: public ones first; loopback
+ * ones only when there is nothing else, which is a swarm on one machine.
+ */
+export function shareableAddrs(addrs: readonly Multiaddr[]): string[] {
+  const plain = addrs.map((addr) => withoutPeerId(addr))
+  const beyond = plain.filter((addr) => !isLoopback(addr))
+  const chosen = beyond.length > 0 ? beyond : plain
+  const sorted = [...chosen].sort((a, b) => Number(isLocalAddr(a)) - Number(isLocalAddr(b)))
+  const texts = sorted.filter((addr) => addr.bytes.length <= p2pLimits.multiaddrBytes).map((addr) => addr.toString())
+  return [...new Set(texts)].slice(0, p2pLimits.addressesPerPeer)
+}
+
+/** Drops a trailing /p2p/PEERID. */
+export function withoutPeerId(addr: Multiaddr): Multiaddr {
+  const last = addr.getComponents().at(-1)
+  return last?.name === 'p2p' ? addr.decapsulate(`/p2p/${last.value}`) : addr
+}
+
+/** The multiaddrs of a target with its PeerId appended, so that the transport proves it. Throws BAD_INPUT. */
+export function dialAddrs(target: PeerTarget): Multiaddr[] {
+  return target.addrs.slice(0, p2pLimits.addressesPerPeer).map((text) => {
+    const addr = parseMultiaddr(text)
+    const last = addr.getComponents().at(-1)
+    if (last?.name !== 'p2p') return addr.encapsulate(`/p2p/${target.peerId}`)
+    if (last.value === target.peerId) return addr
+    throw new LlmNodeError('BAD_INPUT', 'An address belongs to another peer than the one asked for.')
+  })
+}
+
+export function parseMultiaddr(text: string): Multiaddr {
+  try {
+    return multiaddr(text)
+  } catch (cause) {
+    throw new LlmNodeError('BAD_INPUT', `${JSON.stringify(text.slice(0, 120))} is no multiaddr.`, {
+      hint: 'Write it like /ip4/192.168.1.7/tcp/5561 with /p2p/PEERID at the end where it is known.',
+      cause,
+    })
+  }
+}
+
+/** Throws BAD_INPUT. */
+export function parsePeerId(text: string): ReturnType<typeof peerIdFromString> {
+  try {
+    return peerIdFromString(text)
+  } catch (cause) {
+    throw new LlmNodeError('BAD_INPUT', `${JSON.stringify(text.slice(0, 80))} is no PeerId.`, { cause })
+  }
+}

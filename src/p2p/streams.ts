@@ -1,0 +1,97 @@
+import type { Connection, Stream } from '@libp2p/interface'
+import { LlmNodeError } from '../base/errors.ts'
+import { p2pLimits } from '../base/limits.ts'
+import { createFramedStream, type FramedStream } from './framed-stream.ts'
+import type { Host } from './libp2p-host.ts'
+import { dialAddrs, isLocalAddr, type PeerTarget, parsePeerId, publicSubnet } from './peer-addrs.ts'
+
+export interface FrameRules {
+  readonly headerBytes: number
+  readonly frameLength: (header: Uint8Array) => number
+}
+
+export function frameStream(stream: Stream, connection: Connection, rules: FrameRules): FramedStream {
+  return createFramedStream(stream, {
+    ...rules,
+    remotePeer: connection.remotePeer.toString(),
+    remoteIsLocal: isLocalAddr(connection.remoteAddr),
+    remoteSubnet: publicSubnet(connection.remoteAddr),
+  })
+}
+
+export function openConnections(host: Host, peerId: string): Connection[] {
+  return host.getConnections(parsePeerId(peerId)).filter((connection) => connection.status === 'open')
+}
+
+/**
+ * A connection whose far end is proven to be `target.peerId`: an open one, or a new one within p2pLimits.connectMs.
+ * Throws PEER_UNREACHABLE, ABORTED.
+ */
+export async function connectTo(host: Host, target: PeerTarget, signal: AbortSignal): Promise<Connection> {
+  return openConnections(host, target.peerId)[0] ?? (await dial(host, target, signal))
+}
+
+async function dial(host: Host, target: PeerTarget, signal: AbortSignal): Promise<Connection> {
+  throwIfAborted(signal)
+  if (target.peerId === host.peerId.toString()) {
+    throw new LlmNodeError('PEER_UNREACHABLE', 'A node has no link to itself.')
+  }
+  const addrs = dialAddrs(target)
+  if (addrs.length === 0) {
+    throw new LlmNodeError('PEER_UNREACHABLE', `There is no connection to ${target.peerId} and no address to dial.`)
+  }
+  const limited = AbortSignal.any([signal, AbortSignal.timeout(p2pLimits.connectMs)])
+  try {
+    // Forced: the caller has found no connection, or one that is dead without libp2p knowing it yet.
+    const connection = await host.dial(addrs, { signal: limited, force: true })
+    if (connection.remotePeer.toString() === target.peerId) return connection
+    connection.abort(new Error('another peer'))
+    throw new Error('another peer answered')
+  } catch (cause) {
+    throwIfAborted(signal)
+    throw new LlmNodeError('PEER_UNREACHABLE', `${target.peerId} does not answer at ${target.addrs.join(', ')}.`, {
+      hint: 'It may be switched off, or a firewall may be in between.',
+      cause,
+    })
+  }
+}
+
+/**
+ * A new stream of `protocol` to the target. When the open connection is dead or mute, a new one is tried; the old one
+ * is left alone, other streams may live on it. Throws PEER_UNREACHABLE, ABORTED.
+ */
+export async function openStream(
+  host: Host,
+  target: PeerTarget,
+  options: { protocol: string; signal: AbortSignal; rules: FrameRules },
+): Promise<FramedStream> {
+  const { protocol, signal, rules } = options
+  throwIfAborted(signal)
+  const [existing] = openConnections(host, target.peerId)
+  if (existing !== undefined) {
+    const timeout = AbortSignal.timeout(p2pLimits.connectAddressMs)
+    try {
+      return frameStream(await newStream(existing, protocol, [signal, timeout]), existing, rules)
+    } catch (error) {
+      throwIfAborted(signal)
+      const mute = timeout.aborted || existing.status !== 'open'
+      if (!mute || target.addrs.length === 0) throw error
+    }
+  }
+  const connection = await dial(host, target, signal)
+  const timeout = AbortSignal.timeout(p2pLimits.connectMs)
+  return frameStream(await newStream(connection, protocol, [signal, timeout]), connection, rules)
+}
+
+async function newStream(connection: Connection, protocol: string, signals: AbortSignal[]): Promise<Stream> {
+  try {
+    return await connection.newStream(protocol, { signal: AbortSignal.any(signals), runOnLimitedConnection: true })
+  } catch (cause) {
+    throwIfAborted(signals[0])
+    throw new LlmNodeError('PEER_UNREACHABLE', `${connection.remotePeer} did not open a ${protocol} stream.`, { cause })
+  }
+}
+
+export function throwIfAborted(signal: AbortSignal | undefined): void {
+  if (signal?.aborted) throw new LlmNodeError('ABORTED', 'Stopped on request.', { cause: signal.reason })
+}
