@@ -101,11 +101,11 @@ function noteArrival(arrivals: Map<number, Arrivals>, layer: number, step: Step,
   if (own === undefined || costMs < own.costMs) at.byAddress.set(step.holder.address, entry)
 }
 
-function beginAt(holders: readonly LayerHolder[], layer: number): Map<LayerHolder, Step> {
-  const steps = new Map<LayerHolder, Step>()
+function beginAt(holders: readonly LayerHolder[], layer: number): Map<string, Step> {
+  const steps = new Map<string, Step>()
   for (const holder of holders) {
     if (holder.span.start > layer || layer >= holder.span.end) continue
-    steps.set(holder, { holder, layer, costMs: linkMs(holder.rttMs, holder), before: undefined })
+    steps.set(holder.address, { holder, layer, costMs: linkMs(holder.rttMs, holder), before: undefined })
   }
   return steps
 }
