@@ -45,7 +45,7 @@ export function createAdminClient(state: RunState): AdminClient {
   }
   return {
     state,
-    get: async (path) => (await call(path)).json(),
+    get: async <T>(path: string) => (await (await call(path)).json()) as T,
     async stop() {
       await call('/api/stop', { method: 'POST', body: '{}' })
     },

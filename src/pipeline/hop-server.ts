@@ -3,7 +3,7 @@ import { LlmNodeError } from '../base/errors.ts'
 import { onionLimits, pipelineLimits } from '../base/limits.ts'
 import { type Span, spanContains, spanLength } from '../base/span.ts'
 import type { ComputeService, ComputeSession } from '../onion/ports.ts'
-import type { SpanRunner } from '../shard/runner.ts'
+import type { KvSession, SpanRunner } from '../shard/runner.ts'
 
 /** One model of which this node computes layers for others. */
 export interface ServedModel {
@@ -35,8 +35,10 @@ export interface HopServer extends ComputeService {
 }
 
 interface OpenSession extends HopSessionInfo {
+  length: number
+  steps: number
+  decodeMs: number | null
   readonly predecessor: string
-  readonly reservedTokens: number
 }
 
 /** The layers behind this node's hops: answers offers, reserves KV, computes. */
@@ -90,45 +92,57 @@ export function createHopServer(): HopServer {
       if (draining) throw new LlmNodeError('KV_FULL', 'This node is leaving and takes no new session.')
       admitPredecessor(model, sessions, predecessor, maxContext)
       const kv = model.runner.openSession({ span, maxContext, longRope })
-      const info = {
+      const info: OpenSession = {
         modelId: toHex(modelId),
         span,
         maxContext,
         length: 0,
         steps: 0,
-        decodeMs: null as number | null,
+        decodeMs: null,
         predecessor,
-        reservedTokens: maxContext,
       }
       sessions.add(info)
-      let decodeTotalMs = 0
-      const hiddenSize = model.runner.spec.hiddenSize
-      const session: ComputeSession = {
-        hiddenSize,
-        maxContext,
-        get length() {
-          return kv.length
+      return openSession(kv, info, {
+        hiddenSize: model.runner.spec.hiddenSize,
+        onStep(ms) {
+          decode.steps++
+          decode.totalMs += ms
         },
-        async forward(pos, hidden) {
-          const startedMs = performance.now()
-          const rows = await kv.forward(pos, hidden)
-          info.length = kv.length
-          if (hidden.length === hiddenSize) {
-            const ms = performance.now() - startedMs
-            decodeTotalMs += ms
-            info.steps++
-            info.decodeMs = decodeTotalMs / info.steps
-            decode.steps++
-            decode.totalMs += ms
-          }
-          return rows
-        },
-        close() {
-          sessions.delete(info)
-          kv.close()
-        },
+        onClose: () => sessions.delete(info),
+      })
+    },
+  }
+}
+
+/** A KV session as the hop sees it, keeping `info` up to date. */
+function openSession(
+  kv: KvSession,
+  info: OpenSession,
+  on: { hiddenSize: number; onStep(ms: number): void; onClose(): void },
+): ComputeSession {
+  let totalMs = 0
+  return {
+    hiddenSize: on.hiddenSize,
+    maxContext: info.maxContext,
+    get length() {
+      return kv.length
+    },
+    async forward(pos, hidden) {
+      const startedMs = performance.now()
+      const rows = await kv.forward(pos, hidden)
+      info.length = kv.length
+      if (hidden.length === on.hiddenSize) {
+        const ms = performance.now() - startedMs
+        totalMs += ms
+        info.steps++
+        info.decodeMs = totalMs / info.steps
+        on.onStep(ms)
       }
-      return session
+      return rows
+    },
+    close() {
+      on.onClose()
+      kv.close()
     },
   }
 }
@@ -145,8 +159,8 @@ function admitPredecessor(
   const modelId = toHex(model.modelId)
   for (const session of sessions) {
     if (session.modelId !== modelId) continue
-    all += session.reservedTokens
-    if (session.predecessor === predecessor) held += session.reservedTokens
+    all += session.maxContext
+    if (session.predecessor === predecessor) held += session.maxContext
   }
   const total = all + model.runner.freeKvTokens
   const short = model.runner.freeKvTokens < total * pipelineLimits.kvShortShare
