@@ -1,0 +1,88 @@
+import fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import {
+  CHUNK_CLASSES,
+  COMMAND,
+  decodeControl,
+  encodeControl,
+  frameLength,
+  readDataHeader,
+  writeDataHeader,
+} from '../../../src/onion/frames.ts'
+
+const header = (ctLen: number, flags = 0) => {
+  const prefix = Buffer.from([COMMAND.data, flags, 0, 0, 0, 0])
+  prefix.writeUInt32BE(ctLen, 2)
+  return prefix
+}
+
+describe('frameLength', () => {
+  it('knows control frames from the first byte and data frames from six', () => {
+    for (let cmd = 1; cmd <= 6; cmd++) expect(frameLength(Uint8Array.of(cmd))).toBe(1_024)
+    expect(frameLength(new Uint8Array(0))).toBeUndefined()
+    for (let length = 1; length < 6; length++) expect(frameLength(header(1_040).subarray(0, length))).toBeUndefined()
+    expect(frameLength(header(1_040))).toBe(1_054)
+  })
+
+  it('accepts the classes with up to four relay layers and nothing else', () => {
+    const legal = new Set(CHUNK_CLASSES.flatMap((size) => [1, 2, 3, 4, 5].map((tags) => size + 16 * tags)))
+    for (let length = 0; length < 63_000; length++) {
+      if (legal.has(length)) expect(frameLength(header(length))).toBe(14 + length)
+      else expect(() => frameLength(header(length)), `${length}`).toThrow(/ctLen/)
+    }
+    for (const length of [2 ** 31, 2 ** 32 - 1]) expect(() => frameLength(header(length))).toThrow(/ctLen/)
+  })
+
+  it('refuses unknown commands and flags', () => {
+    for (const cmd of [0, 7, 15, 17, 255]) expect(() => frameLength(Uint8Array.of(cmd))).toThrow(/cmd/)
+    for (const flags of [4, 8, 128]) expect(() => frameLength(header(1_040, flags))).toThrow(/flags/)
+  })
+})
+
+describe('control frames', () => {
+  it('carry a body of up to 1,020 bytes, the rest random', () => {
+    fc.assert(
+      fc.property(fc.uint8Array({ maxLength: 1_020 }), (body) => {
+        const frame = encodeControl(COMMAND.control, body)
+        expect(frame.length).toBe(1_024)
+        expect(decodeControl(frame)).toEqual(body)
+      }),
+    )
+    expect(() => encodeControl(COMMAND.control, new Uint8Array(1_021))).toThrow(/too long/)
+    const [a, b] = [
+      encodeControl(COMMAND.control, new Uint8Array(4)),
+      encodeControl(COMMAND.control, new Uint8Array(4)),
+    ]
+    expect(Buffer.compare(a, b)).not.toBe(0)
+  })
+
+  it('are refused with a wrong length or flags', () => {
+    const frame = encodeControl(COMMAND.control, new Uint8Array(4))
+    expect(() => decodeControl(frame.subarray(1))).toThrow(/length/)
+    for (const length of [1_021, 1_022, 0xffff]) {
+      const wrong = Uint8Array.from(frame)
+      wrong[2] = length >> 8
+      wrong[3] = length & 0xff
+      expect(() => decodeControl(wrong)).toThrow(/len/)
+    }
+    frame[1] = 1
+    expect(() => decodeControl(frame)).toThrow(/flags/)
+  })
+})
+
+describe('data frames', () => {
+  it.each([0, 1, 1_023, 1_024, 1_025, 2 ** 32 - 1, 2 ** 32, Number.MAX_SAFE_INTEGER])('carry n = %i', (n) => {
+    const frame = new Uint8Array(14 + 1_040)
+    writeDataHeader(frame, 3, n)
+    expect(readDataHeader(frame)).toEqual({ flags: 3, n })
+  })
+
+  it('are refused when the length is another than the header says', () => {
+    const frame = new Uint8Array(14 + 1_040)
+    writeDataHeader(frame, 3, 7)
+    expect(() => readDataHeader(frame.subarray(0, 1_053))).toThrow(/length/)
+    expect(() => readDataHeader(frame.subarray(0, 13))).toThrow(/length/)
+    frame[6] = 0x80
+    expect(() => readDataHeader(frame)).toThrow(/wrong n/)
+  })
+})
