@@ -17,6 +17,8 @@ export const askSchema = z.strictObject({
   minP: z.number().min(0).max(1).optional(),
   seed: z.int().min(0).optional(),
   stop: z.array(z.string().min(1).max(1024)).max(16).optional(),
+  /** Go on past the model's end tokens, up to maxTokens: for measuring. */
+  ignoreEnd: z.boolean().default(false),
   /** Run all layers in this process. */
   solo: z.boolean().default(false),
   /** Add the SHA-256 of every step's logits to the result. */

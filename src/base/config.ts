@@ -3,9 +3,10 @@ import { LlmNodeError } from './errors.ts'
 
 /** One schema for the file, the environment and the flags. A field that is added gets a default here. */
 const modelEntry = z.strictObject({
-  /** Where the files come from: a repository name ("org/name"), an http(s) folder, or a folder on disk. */
+  /** What people call it: the last part of the source. */
+  name: z.string().min(1),
+  /** Where the files come from: a repository ("org/name", "org/name@revision"), an http(s) folder, a folder on disk. */
   source: z.string().min(1),
-  revision: z.string().min(1).default('main'),
   recipe: z.enum(['f32', 'q8', 'q4', 'i8']),
   /** Layers this node holds, "4-7"; null: none. */
   layers: z.string().nullable(),
