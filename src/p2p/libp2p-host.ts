@@ -123,16 +123,23 @@ async function openDatastore(folder: string, logger: Logger): Promise<LevelDatas
   for (let attempt = 0; ; attempt++) {
     const datastore = new LevelDatastore(path)
     try {
-      await datastore.open()
+      // Not datastore.open(): that hides the reason.
+      await datastore.db.open({ createIfMissing: true })
       return datastore
     } catch (cause) {
-      if (isLocked(cause)) {
+      const reason = levelCode(cause)
+      if (reason === 'LEVEL_LOCKED') {
         throw new LlmNodeError('HOME_IN_USE', `Another llm-node is running with the folder ${folder}.`, {
           hint: 'Stop it with llm-node stop, or name another folder with --home DIR.',
           cause,
         })
       }
-      if (attempt > 0) throw new LlmNodeError('HOME_UNUSABLE', `${path} cannot be used.`, { cause })
+      if (reason !== 'LEVEL_CORRUPTION' || attempt > 0) {
+        throw new LlmNodeError('HOME_UNUSABLE', `${path} cannot be used.`, {
+          hint: 'Give this user access to it, or delete it: it only holds the addresses of known peers.',
+          cause,
+        })
+      }
       // Known peers are only a convenience: a damaged store is replaced.
       logger.warn({ path }, 'the store of known peers is damaged and starts anew')
       await rm(path, { recursive: true, force: true })
@@ -140,9 +147,7 @@ async function openDatastore(folder: string, logger: Logger): Promise<LevelDatas
   }
 }
 
-function isLocked(error: unknown): boolean {
-  for (let current = error; current instanceof Error; current = current.cause) {
-    if ((current as NodeJS.ErrnoException).code === 'LEVEL_LOCKED' || /lock/i.test(current.message)) return true
-  }
-  return false
+function levelCode(error: unknown): string | undefined {
+  const cause = error instanceof Error ? error.cause : undefined
+  return cause instanceof Error ? (cause as NodeJS.ErrnoException).code : undefined
 }

@@ -85,7 +85,13 @@ export async function openStream(
 
 async function newStream(connection: Connection, protocol: string, signals: AbortSignal[]): Promise<Stream> {
   try {
-    return await connection.newStream(protocol, { signal: AbortSignal.any(signals), runOnLimitedConnection: true })
+    const stream = await connection.newStream(protocol, {
+      signal: AbortSignal.any(signals),
+      runOnLimitedConnection: true,
+    })
+    // A far end above its limit resets the stream while libp2p still returns it as negotiated.
+    if (stream.status !== 'open') throw new Error('the stream was reset at once')
+    return stream
   } catch (cause) {
     throwIfAborted(signals[0])
     throw new LlmNodeError('PEER_UNREACHABLE', `${connection.remotePeer} did not open a ${protocol} stream.`, { cause })

@@ -224,8 +224,11 @@ describe('links', () => {
 
   it('are reset where nobody takes circuits', async () => {
     const [a, b] = [await startPeer(cleanup), await startPeer(cleanup)]
-    const near = await a.node.open(b.target, { signal })
-    near.onFrame(() => {})
-    await ended(near)
+    try {
+      const near = await a.node.open(b.target, { signal })
+      await ended(near)
+    } catch (error) {
+      expect(error).toMatchObject({ code: 'PEER_UNREACHABLE' })
+    }
   })
 })
