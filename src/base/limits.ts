@@ -197,6 +197,8 @@ export const shardLimits = {
   runRows: 128,
   /** Calls of one session that may wait: a pipelined prefill keeps a few frames ahead, nobody needs more. */
   waitingForwards: 64,
+  /** Attention scores of one run, per layer: 128 rows of 16 heads up to a context of 8,192, fewer rows beyond. */
+  scoreBytes: 64 * 1_048_576,
   /** Rows of one run of the head: 16 × 152k logits are 10 MB. */
   headRows: 16,
   /** Row counts whose input and output buffers are kept: decode, drafts, a full chunk and what is left of a prompt. */
@@ -205,4 +207,20 @@ export const shardLimits = {
   stagedHeadCounts: 2,
   /** KV copied between two turns of the event loop: about 2 ms. */
   copyBytes: 16 * 1_048_576,
+} as const
+
+/** The file server of the demo and of tests (src/shard/file-server). */
+export const fileServerLimits = {
+  /** Clients counted by name; more are counted together. */
+  clients: 256,
+  /** Bytes read from the disk at once. */
+  chunkBytes: 65_536,
+} as const
+
+/** Chat templates (src/model): programs that come with a model, so they must not run or grow without end. */
+export const templateLimits = {
+  /** The longest published ones have about 10,000 characters. */
+  characters: 262_144,
+  /** Numbers that one range() may make; templates loop over messages, not over numbers. */
+  rangeItems: 100_000,
 } as const
