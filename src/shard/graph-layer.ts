@@ -190,7 +190,16 @@ function addAttention(
   const tables = fused ? [ropeTables.cos, ropeTables.sin] : []
   return nodes.add(
     'GroupQueryAttention',
-    [turned(q, spec.nHeads), turned(k, spec.nKvHeads), v, kv.pastK, kv.pastV, positions.last, positions.total, ...tables],
+    [
+      turned(q, spec.nHeads),
+      turned(k, spec.nKvHeads),
+      v,
+      kv.pastK,
+      kv.pastV,
+      positions.last,
+      positions.total,
+      ...tables,
+    ],
     outputs,
     {
       num_heads: spec.nHeads,

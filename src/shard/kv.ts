@@ -14,6 +14,8 @@ export interface KvCache {
   readonly capacity: number
   readonly sizeBytes: number
   readonly layers: readonly KvLayer[]
+  /** Positions that will fit once `positions` do. */
+  capacityFor(positions: number): number
   /**
    * Makes room for `positions`, keeping the first `filled`. One layer after the other: `rebind` takes each new one
    * before the old one is freed, so that two copies of only one layer exist together. Only between runs. Throws
@@ -38,8 +40,8 @@ export function kvBytesPerPosition(shape: { nKvHeads: number; headDim: number })
   return 2 * shape.nKvHeads * shape.headDim * 4
 }
 
-/** The smallest step that holds `positions`. */
-export function kvCapacity(positions: number, maxPositions: number): number {
+/** The smallest step that holds `positions`, or the last one. */
+function kvCapacity(positions: number, maxPositions: number): number {
   let capacity = firstCapacity
   while (capacity < positions) capacity *= 2
   return Math.min(capacity, maxPositions)
@@ -71,6 +73,9 @@ export function createKvCache(shape: KvShape, ort: Pick<OrtRuntime, 'createTenso
     },
     get sizeBytes() {
       return capacities.reduce((sum, capacity) => sum + capacity, 0) * kvBytesPerPosition(shape)
+    },
+    capacityFor(positions) {
+      return Math.max(this.capacity, kvCapacity(positions, shape.maxPositions))
     },
     async grow(positions, filled, rebind) {
       const capacity = kvCapacity(positions, shape.maxPositions)

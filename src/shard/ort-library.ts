@@ -70,7 +70,7 @@ export function bundledLibraryPath(): string {
 export function loadOrtLibrary(path: string): OrtLibrary {
   // The attention kernel that tiles by the size of the L2 cache rounds differently for rows that end up alone in a
   // tile, and from one cache size to the next. Without it a row's bits depend on the row alone (docs/adr/0002).
-  process.env['ORT_GQA_DISABLE_FLASH_ATTENTION'] = '1'
+  process.env.ORT_GQA_DISABLE_FLASH_ATTENTION = '1'
   try {
     // Kernels of a run keep tiles of 64 KiB and more on the stack; koffi's default of 128 KiB would be overrun.
     if (kept.length === 0) koffi.config({ async_stack_size: 4 * 1_048_576 })

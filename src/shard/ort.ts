@@ -1,7 +1,7 @@
 import koffi from 'koffi'
 import { LlmNodeError } from '../base/errors.ts'
 import { type OnnxType, onnxTypeBytes, onnxTypes } from './onnx-proto.ts'
-import { bundledLibraryPath, loadOrtLibrary } from './ort-library.ts'
+import { bundledLibraryPath, loadOrtLibrary, type OrtLibrary } from './ort-library.ts'
 
 /**
  * A tensor in ONNX Runtime's own memory. Bindings and sessions keep a reference of theirs, so releasing it here never
@@ -38,8 +38,6 @@ export interface OrtSessionOptions {
   readonly threads: number
   /** The folder in which the graph's external data lies. */
   readonly weightsFolder?: string
-  /** Further `session.…` entries; they win over the ones set here. */
-  readonly config?: Readonly<Record<string, string>>
 }
 
 export interface OrtRuntime {
@@ -57,7 +55,7 @@ export function openOrt(library?: string): OrtRuntime {
   const path = library ?? bundledLibraryPath()
   const known = runtimes.get(path)
   if (known !== undefined) return known
-  const runtime = createRuntime(path)
+  const runtime = new Runtime(loadOrtLibrary(path))
   runtimes.set(path, runtime)
   return runtime
 }
@@ -68,7 +66,7 @@ const optimizeAll = 99
 
 /**
  * Threads spin while a run goes on, because a sleeping one takes longer to wake than a small operator takes to
- * compute, and stop with the run, so that waiting processes leave the processor alone (measured: bench/results/engine.md).
+ * compute, and stop with the run, so that waiting processes leave the processor alone (bench/results/engine.md).
  */
 const baseConfig: Readonly<Record<string, string>> = {
   'session.intra_op.allow_spinning': '1',
@@ -77,135 +75,129 @@ const baseConfig: Readonly<Record<string, string>> = {
   'session.use_device_allocator_for_initializers': '1',
 }
 
-function createRuntime(path: string): OrtRuntime {
-  const { version, functions: api } = loadOrtLibrary(path)
-  const check = (status: bigint | null, doing: string): void => {
-    if (status === null) return
-    const reason = String(api.GetErrorMessage(status))
-    api.ReleaseStatus(status)
-    throw new LlmNodeError('ENGINE_FAILED', `ONNX Runtime failed while ${doing}: ${reason}`, {
-      hint: 'Run "llm-node doctor"; if the weights are damaged, "llm-node models verify" finds out.',
-    })
-  }
-  /** Calls a C function whose last parameter is an out pointer, and returns what it wrote there. */
-  const made = (call: (out: BigUint64Array) => bigint | null, doing: string): bigint => {
-    const out = new BigUint64Array(1)
-    check(call(out), doing)
-    return out[0] ?? 0n
-  }
-  const env = made((out) => api.CreateEnv(logFatalOnly, 'llm-node', out), 'starting')
-  const allocator = made((out) => api.GetAllocatorWithDefaultOptions(out), 'starting')
+class Runtime implements OrtRuntime {
+  readonly version: string
+  readonly #api: OrtLibrary['functions']
+  readonly #env: bigint
+  readonly #allocator: bigint
 
-  const createTensor = (type: OnnxType, dims: readonly number[]): OrtTensor => {
+  constructor(library: OrtLibrary) {
+    this.version = library.version
+    this.#api = library.functions
+    this.#env = this.#made((out) => this.#api.CreateEnv(logFatalOnly, 'llm-node', out), 'starting')
+    this.#allocator = this.#made((out) => this.#api.GetAllocatorWithDefaultOptions(out), 'starting')
+  }
+
+  createTensor(type: OnnxType, dims: readonly number[]): OrtTensor {
     const elements = dims.reduce((product, dim) => product * dim, 1)
     if (!dims.every((dim) => Number.isSafeInteger(dim) && dim >= 0) || !Number.isSafeInteger(elements * 8)) {
       throw new LlmNodeError('INTERNAL', `A tensor cannot have the shape [${dims.join(', ')}].`)
     }
     const sizeBytes = elements * onnxTypeBytes[type]
-    const shape = BigInt64Array.from(dims, BigInt)
-    let handle: bigint
+    const handle = this.#allocate(type, dims, sizeBytes)
+    const address = this.#made((out) => this.#api.GetTensorMutableData(handle, out), 'allocating memory')
+    const memory = sizeBytes === 0 ? new ArrayBuffer(0) : koffi.view(address, sizeBytes)
+    return { handle, type, dims, sizeBytes, memory, release: once(() => this.#api.ReleaseValue(handle)) }
+  }
+
+  async createSession(model: Uint8Array, options: OrtSessionOptions): Promise<OrtSession> {
+    const api = this.#api
+    const sessionOptions = this.#made((out) => api.CreateSessionOptions(out), 'preparing')
+    const out = new BigUint64Array(1)
     try {
-      handle = made(
-        (out) => api.CreateTensorAsOrtValue(allocator, shape, dims.length, onnxTypes[type], out),
+      this.#configure(sessionOptions, options)
+      await this.#called(
+        (done) => api.CreateSessionFromArray.async(this.#env, model, model.byteLength, sessionOptions, out, done),
+        'loading the weights',
+      )
+    } finally {
+      api.ReleaseSessionOptions(sessionOptions)
+    }
+    const session = out[0] ?? 0n
+    return {
+      createBinding: () => this.#createBinding(session),
+      release: once(() => api.ReleaseSession(session)),
+    }
+  }
+
+  #configure(sessionOptions: bigint, options: OrtSessionOptions): void {
+    const api = this.#api
+    this.#check(api.SetSessionGraphOptimizationLevel(sessionOptions, optimizeAll), 'preparing')
+    this.#check(api.SetIntraOpNumThreads(sessionOptions, options.threads), 'preparing')
+    this.#check(api.SetInterOpNumThreads(sessionOptions, 1), 'preparing')
+    const folder = options.weightsFolder
+    const external: Record<string, string> =
+      folder === undefined ? {} : { 'session.model_external_initializers_file_folder_path': folder }
+    for (const [key, value] of Object.entries({ ...baseConfig, ...external })) {
+      this.#check(api.AddSessionConfigEntry(sessionOptions, key, value), `setting ${key}`)
+    }
+  }
+
+  #createBinding(session: bigint): OrtBinding {
+    const api = this.#api
+    const binding = this.#made((out) => api.CreateIoBinding(session, out), 'binding')
+    return {
+      input: (name, tensor) => this.#check(api.BindInput(binding, name, tensor.handle), `binding ${name}`),
+      output: (name, tensor) => this.#check(api.BindOutput(binding, name, tensor.handle), `binding ${name}`),
+      run: () => this.#called((done) => api.RunWithBinding.async(session, null, binding, done), 'computing'),
+      release: once(() => api.ReleaseIoBinding(binding)),
+    }
+  }
+
+  #allocate(type: OnnxType, dims: readonly number[], sizeBytes: number): bigint {
+    const shape = BigInt64Array.from(dims, BigInt)
+    try {
+      return this.#made(
+        (out) => this.#api.CreateTensorAsOrtValue(this.#allocator, shape, dims.length, onnxTypes[type], out),
         'allocating memory',
       )
     } catch (cause) {
       throw new LlmNodeError('OUT_OF_MEMORY', `There are no ${sizeBytes} bytes of memory free.`, {
-        hint: 'Hold fewer layers, or lower the memory for sessions (engine.kvMemory).',
+        hint: 'Hold fewer layers, or give sessions less memory.',
         cause,
       })
     }
-    const memory =
-      sizeBytes === 0
-        ? new ArrayBuffer(0)
-        : koffi.view(
-            made((out) => api.GetTensorMutableData(handle, out), 'allocating memory'),
-            sizeBytes,
-          )
-    let released = false
-    return {
-      handle,
-      type,
-      dims,
-      sizeBytes,
-      memory,
-      release() {
-        if (released) return
-        released = true
-        api.ReleaseValue(handle)
-      },
-    }
   }
 
-  const createSession = async (model: Uint8Array, options: OrtSessionOptions): Promise<OrtSession> => {
-    const sessionOptions = made((out) => api.CreateSessionOptions(out), 'preparing')
-    let session: bigint
-    try {
-      check(api.SetSessionGraphOptimizationLevel(sessionOptions, optimizeAll), 'preparing')
-      check(api.SetIntraOpNumThreads(sessionOptions, options.threads), 'preparing')
-      check(api.SetInterOpNumThreads(sessionOptions, 1), 'preparing')
-      const folder = options.weightsFolder
-      const external: Record<string, string> =
-        folder === undefined ? {} : { 'session.model_external_initializers_file_folder_path': folder }
-      for (const [key, value] of Object.entries({ ...baseConfig, ...external, ...options.config })) {
-        check(api.AddSessionConfigEntry(sessionOptions, key, value), `setting ${key}`)
-      }
-      const out = new BigUint64Array(1)
-      await new Promise<void>((resolve, reject) => {
-        api.CreateSessionFromArray.async(
-          env,
-          model,
-          model.byteLength,
-          sessionOptions,
-          out,
-          settle(resolve, reject, (status) => check(status, 'loading the layers')),
-        )
+  /** Throws what a status says; null is success. */
+  #check(status: bigint | null, doing: string): void {
+    if (status === null) return
+    const reason = String(this.#api.GetErrorMessage(status))
+    this.#api.ReleaseStatus(status)
+    throw new LlmNodeError('ENGINE_FAILED', `ONNX Runtime failed while ${doing}: ${reason}`, {
+      hint: 'Run "llm-node doctor"; whether the weights are damaged, "llm-node models verify" finds out.',
+    })
+  }
+
+  /** Calls a C function whose last parameter is an out pointer, and returns what it wrote there. */
+  #made(call: (out: BigUint64Array) => bigint | null, doing: string): bigint {
+    const out = new BigUint64Array(1)
+    this.#check(call(out), doing)
+    return out[0] ?? 0n
+  }
+
+  /** Calls a C function on a thread of the pool and waits for its status. */
+  #called(call: (done: (error: unknown, status: bigint | null) => void) => void, doing: string): Promise<void> {
+    return new Promise((resolve, reject) => {
+      call((error, status) => {
+        try {
+          if (error) throw error
+          this.#check(status, doing)
+          resolve()
+        } catch (failure) {
+          reject(failure)
+        }
       })
-      session = out[0] ?? 0n
-    } finally {
-      api.ReleaseSessionOptions(sessionOptions)
-    }
-    let released = false
-    return {
-      createBinding: () => createBinding(session),
-      release() {
-        if (released) return
-        released = true
-        api.ReleaseSession(session)
-      },
-    }
+    })
   }
-
-  const createBinding = (session: bigint): OrtBinding => {
-    const binding = made((out) => api.CreateIoBinding(session, out), 'binding')
-    let released = false
-    return {
-      input: (name, tensor) => check(api.BindInput(binding, name, tensor.handle), `binding ${name}`),
-      output: (name, tensor) => check(api.BindOutput(binding, name, tensor.handle), `binding ${name}`),
-      run: () =>
-        new Promise<void>((resolve, reject) => {
-          const done = settle(resolve, reject, (status) => check(status, 'computing'))
-          api.RunWithBinding.async(session, null, binding, done)
-        }),
-      release() {
-        if (released) return
-        released = true
-        api.ReleaseIoBinding(binding)
-      },
-    }
-  }
-  return { version, createTensor, createSession }
 }
 
-/** The callback of an asynchronous C call: resolves when the status it returned is good. */
-function settle(resolve: () => void, reject: (error: unknown) => void, check: (status: bigint | null) => void) {
-  return (error: unknown, status: bigint | null) => {
-    try {
-      if (error !== null && error !== undefined) throw error
-      check(status)
-      resolve()
-    } catch (failure) {
-      reject(failure)
-    }
+/** Freeing twice would corrupt the heap. */
+function once(release: () => void): () => void {
+  let released = false
+  return () => {
+    if (released) return
+    released = true
+    release()
   }
 }

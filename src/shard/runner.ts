@@ -2,27 +2,19 @@ import { realpath } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { type Clock, systemClock } from '../base/clock.ts'
 import { assertInput, LlmNodeError } from '../base/errors.ts'
-import { shardLimits } from '../base/limits.ts'
 import { formatSpan, type Span, spanContains, spanLength } from '../base/span.ts'
 import type { ModelSpec } from '../model/spec.ts'
-import { createExecutor, type RunSession } from './executor.ts'
+import { createExecutor, type Executor, type RunRecord, type RunSession } from './executor.ts'
 import { buildSpanGraph } from './graph.ts'
 import type { LayerWeights } from './graph-layer.ts'
 import { kvBytesPerPosition } from './kv.ts'
-import { type OrtSession, openOrt } from './ort.ts'
+import { openOrt } from './ort.ts'
 import { readPackedLayer } from './packed-file.ts'
 import type { RecipeId } from './recipe.ts'
 import { shortFactorLimit } from './rope.ts'
 import { createScheduler, type Scheduler } from './scheduler.ts'
 
-/** One executed run, as reported to observers: which layers, from which position, how many real rows. */
-export interface RunRecord {
-  readonly span: Span
-  readonly pos: number
-  readonly rows: number
-  readonly threads: number
-  readonly ms: number
-}
+export type { RunRecord } from './executor.ts'
 
 /** The layers `span` of one model in memory, ready to compute; KV sessions are opened on it. */
 export interface SpanRunner {
@@ -82,7 +74,7 @@ export interface SpanRunnerOptions {
  * Throws SPAN, MODEL_NOT_FOUND, MODEL_CORRUPT, ENGINE_UNAVAILABLE or ENGINE_FAILED.
  */
 export async function createSpanRunner(options: SpanRunnerOptions): Promise<SpanRunner> {
-  const { spec, recipe, span, threads } = options
+  const { spec, span, threads } = options
   if (spanLength(span) < 1 || !spanContains({ start: 0, end: spec.nLayers }, span)) {
     throw new LlmNodeError(
       'SPAN',
@@ -94,55 +86,83 @@ export async function createSpanRunner(options: SpanRunnerOptions): Promise<Span
   const { model, weightsBytes, weightsFolder } = await loadSpan(options)
   const graph = await ort.createSession(model, { threads, weightsFolder })
   const executor = createExecutor(options, { ort, graph, clock: options.clock ?? systemClock })
-  const scheduler = createScheduler<RunSession>({
-    hiddenSize: spec.hiddenSize,
-    maxRows: options.maxRunRows ?? shardLimits.runRows,
-    run: executor.run,
-  })
-  const bytesPerToken = kvBytesPerPosition(spec) * spanLength(span)
-  const open = new Map<RunSession, { readonly reservedBytes: number; readonly close: () => void }>()
-  const reservedBytes = () => [...open.values()].reduce((sum, entry) => sum + entry.reservedBytes, 0)
-  let closing: Promise<void> | null = null
+  return new Runner(options, weightsBytes, executor, () => graph.release())
+}
 
-  return {
-    spec,
-    recipe,
-    span,
-    get freeKvTokens() {
-      // A session takes one position more than it is granted, for the dummy row.
-      return Math.max(0, Math.floor((options.kvBudgetBytes - reservedBytes()) / bytesPerToken) - 1)
-    },
-    memory: () => ({ weightsBytes, kvBytes: [...open.keys()].reduce((sum, { kv }) => sum + kv.sizeBytes, 0) }),
-    openSession(request) {
-      if (closing !== null) throw new LlmNodeError('ABORTED', 'These layers are being put away.')
-      checkRequest(request, spec, span)
-      const positions = request.maxContext + 1
-      const bytes = positions * kvBytesPerPosition(spec) * spanLength(request.span)
-      if (bytes > options.kvBudgetBytes - reservedBytes()) {
-        throw new LlmNodeError('KV_FULL', `A session of ${request.maxContext} tokens does not fit into memory now.`, {
-          hint: 'Try again when another session has ended, or ask for a shorter context.',
-          meta: { bytes, freeBytes: Math.max(0, options.kvBudgetBytes - reservedBytes()) },
-        })
-      }
-      const run = executor.openSession(request.span, positions, request.longRope === true ? 'long' : 'short')
-      const close = () => {
-        if (run.closed) return
-        run.closed = true
-        open.delete(run)
-        scheduler.drop(run)
-      }
-      open.set(run, { reservedBytes: bytes, close })
-      return createSession(spec, request.maxContext, run, scheduler, close)
-    },
-    close() {
-      closing ??= (async () => {
-        for (const { close } of [...open.values()]) close()
-        await scheduler.idle()
-        executor.release()
-        graph.release()
-      })()
-      return closing
-    },
+class Runner implements SpanRunner {
+  readonly spec: ModelSpec
+  readonly recipe: RecipeId
+  readonly span: Span
+  readonly #weightsBytes: number
+  readonly #kvBudgetBytes: number
+  readonly #executor: Executor
+  readonly #scheduler: Scheduler<RunSession>
+  readonly #releaseGraph: () => void
+  readonly #open = new Map<RunSession, { readonly reservedBytes: number; readonly close: () => void }>()
+  #closing: Promise<void> | null = null
+
+  constructor(options: SpanRunnerOptions, weightsBytes: number, executor: Executor, releaseGraph: () => void) {
+    this.spec = options.spec
+    this.recipe = options.recipe
+    this.span = options.span
+    this.#weightsBytes = weightsBytes
+    this.#kvBudgetBytes = options.kvBudgetBytes
+    this.#executor = executor
+    this.#releaseGraph = releaseGraph
+    this.#scheduler = createScheduler({
+      hiddenSize: options.spec.hiddenSize,
+      maxRows: (session, pos) => executor.maxRows(session, pos),
+      run: (batch) => executor.run(batch),
+    })
+  }
+
+  get freeKvTokens(): number {
+    // A session takes one position more than it is granted, for the dummy row.
+    const bytesPerToken = kvBytesPerPosition(this.spec) * spanLength(this.span)
+    return Math.max(0, Math.floor(this.#freeKvBytes() / bytesPerToken) - 1)
+  }
+
+  memory(): { weightsBytes: number; kvBytes: number } {
+    const kvBytes = [...this.#open.keys()].reduce((sum, { kv }) => sum + kv.sizeBytes, 0)
+    return { weightsBytes: this.#weightsBytes, kvBytes }
+  }
+
+  openSession(request: { span: Span; maxContext: number; longRope?: boolean }): KvSession {
+    if (this.#closing !== null) throw new LlmNodeError('ABORTED', 'These layers are being put away.')
+    checkRequest(request, this.spec, this.span)
+    const positions = request.maxContext + 1
+    const bytes = positions * kvBytesPerPosition(this.spec) * spanLength(request.span)
+    if (bytes > this.#freeKvBytes()) {
+      throw new LlmNodeError('KV_FULL', `A session of ${request.maxContext} tokens does not fit into memory now.`, {
+        hint: 'Try again when another session has ended, or ask for a shorter context.',
+        meta: { bytes, freeBytes: Math.max(0, this.#freeKvBytes()) },
+      })
+    }
+    const run = this.#executor.openSession(request.span, positions, request.longRope === true ? 'long' : 'short')
+    const close = () => {
+      if (run.closed) return
+      run.closed = true
+      this.#open.delete(run)
+      this.#scheduler.drop(run)
+    }
+    this.#open.set(run, { reservedBytes: bytes, close })
+    return createSession(this.spec, request.maxContext, run, this.#scheduler, close)
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= (async () => {
+      for (const { close } of [...this.#open.values()]) close()
+      await this.#scheduler.idle()
+      this.#executor.release()
+      this.#releaseGraph()
+    })()
+    return this.#closing
+  }
+
+  #freeKvBytes(): number {
+    let free = this.#kvBudgetBytes
+    for (const { reservedBytes } of this.#open.values()) free -= reservedBytes
+    return free
   }
 }
 

@@ -35,121 +35,131 @@ interface Job {
   readonly settle: (error?: LlmNodeError) => void
 }
 
+export interface SchedulerOptions<Session extends Schedulable> {
+  readonly hiddenSize: number
+  /** Rows of one run at most, for rows of this session that begin at `pos`. */
+  readonly maxRows: (session: Session, pos: number) => number
+  /** Executes one run: the rows of every entry, [nTokens, hiddenSize] f32 each. At most one call at a time. */
+  readonly run: (batch: readonly Work<Session>[]) => Promise<readonly Float32Array[]>
+}
+
 /**
  * One run at a time. Sessions with waiting rows take turns; each turn takes at most `maxRows` rows, so a long prompt
  * delays the others by one such run. Calls of one session are served in their order.
  */
-export function createScheduler<Session extends Schedulable>(options: {
-  hiddenSize: number
-  maxRows: number
-  /** Executes one run: the rows of every entry, [nTokens, hiddenSize] f32 each. At most one call at a time. */
-  run: (batch: readonly Work<Session>[]) => Promise<readonly Float32Array[]>
-}): Scheduler<Session> {
-  const { hiddenSize, maxRows } = options
-  const waiting = new Map<Session, Job[]>()
-  let running: Promise<void> | null = null
-  let current: Session | null = null
+export function createScheduler<Session extends Schedulable>(options: SchedulerOptions<Session>): Scheduler<Session> {
+  return new FairScheduler(options)
+}
 
-  const next = (): Work<Session> | null => {
-    for (const [session, jobs] of waiting) {
-      while (jobs[0]?.settled) jobs.shift()
-      const job = jobs[0]
-      if (job === undefined) {
-        waiting.delete(session)
-        continue
+class FairScheduler<Session extends Schedulable> implements Scheduler<Session> {
+  readonly #options: SchedulerOptions<Session>
+  /** In the order of turns: a session that had its turn goes to the end. */
+  readonly #waiting = new Map<Session, Job[]>()
+  #running: Promise<void> | null = null
+  #current: Session | null = null
+
+  constructor(options: SchedulerOptions<Session>) {
+    this.#options = options
+  }
+
+  forward(session: Session, pos: number, hidden: Float32Array, signal?: AbortSignal): Promise<Float32Array> {
+    return new Promise<Float32Array>((resolve, reject) => {
+      const jobs = this.#waiting.get(session) ?? []
+      if (jobs.length >= shardLimits.waitingForwards) {
+        throw new LlmNodeError('LIMIT', `${shardLimits.waitingForwards} calls of this session are waiting already.`)
       }
+      const stop = () => job.settle(new LlmNodeError('ABORTED', 'Stopped on request.'))
+      const output = new Float32Array(hidden.length)
+      const job: Job = {
+        pos,
+        hidden,
+        output,
+        done: 0,
+        settled: false,
+        settle(error) {
+          if (job.settled) return
+          job.settled = true
+          signal?.removeEventListener('abort', stop)
+          if (error === undefined) resolve(output)
+          else reject(error)
+        },
+      }
+      if (signal?.aborted) return stop()
+      signal?.addEventListener('abort', stop)
+      jobs.push(job)
+      this.#waiting.set(session, jobs)
+      this.#pump()
+    })
+  }
+
+  drop(session: Session): void {
+    for (const job of this.#waiting.get(session) ?? []) {
+      job.settle(new LlmNodeError('ABORTED', 'The session was closed.'))
+    }
+    this.#waiting.delete(session)
+    // The run in progress writes into the session's memory.
+    if (session !== this.#current) session.release()
+  }
+
+  async idle(): Promise<void> {
+    while (this.#running !== null) await this.#running
+  }
+
+  #pump(): void {
+    if (this.#running !== null) return
+    const next = this.#next()
+    if (next === null) return
+    const { work, job } = next
+    this.#current = work.session
+    this.#running = this.#step(work, job).finally(() => {
+      this.#running = null
+      this.#current = null
+      if (work.session.closed) work.session.release()
+      this.#pump()
+    })
+  }
+
+  /** The rows whose turn it is; their session goes to the end of the line. */
+  #next(): { work: Work<Session>; job: Job } | null {
+    for (const [session, jobs] of this.#waiting) {
+      this.#waiting.delete(session)
+      const job = this.#first(session, jobs)
+      if (job === undefined) continue
+      this.#waiting.set(session, jobs)
+      const { hiddenSize } = this.#options
       const pos = job.pos + job.done
-      if (job.done === 0 && pos > session.length) {
-        const message = `Rows begin at position ${pos}, but only ${session.length} are known.`
-        job.settle(new LlmNodeError('BAD_INPUT', message, { meta: { pos, length: session.length } }))
-        return next()
-      }
-      const nTokens = Math.min(maxRows, job.hidden.length / hiddenSize - job.done)
+      const rest = job.hidden.length / hiddenSize - job.done
+      const nTokens = Math.min(this.#options.maxRows(session, pos), rest)
       const hidden = job.hidden.subarray(job.done * hiddenSize, (job.done + nTokens) * hiddenSize)
-      return { session, pos, nTokens, hidden }
+      return { work: { session, pos, nTokens, hidden }, job }
     }
     return null
   }
 
-  const step = async (work: Work<Session>): Promise<void> => {
-    const { session } = work
-    const jobs = waiting.get(session) ?? []
-    const job = jobs[0]
-    if (job === undefined) return
+  /** The first call that can run; what is over or cannot run is taken out. */
+  #first(session: Session, jobs: Job[]): Job | undefined {
+    for (let job = jobs[0]; job !== undefined; job = jobs[0]) {
+      if (!job.settled && (job.done > 0 || job.pos <= session.length)) return job
+      const message = `Rows begin at position ${job.pos}, but only ${session.length} are known.`
+      job.settle(new LlmNodeError('BAD_INPUT', message, { meta: { pos: job.pos, length: session.length } }))
+      jobs.shift()
+    }
+    return undefined
+  }
+
+  async #step(work: Work<Session>, job: Job): Promise<void> {
+    const { session, nTokens } = work
     // From here on the positions from `pos` on are overwritten; they count again when the last run has succeeded.
     session.length = Math.min(session.length, job.pos)
     try {
-      const [rows = new Float32Array()] = await options.run([work])
-      job.output.set(rows, job.done * hiddenSize)
-      job.done += work.nTokens
-      if (job.done * hiddenSize === job.hidden.length && !job.settled) {
-        session.length = job.pos + job.done
-        job.settle()
-      }
+      const [rows = new Float32Array()] = await this.#options.run([work])
+      job.output.set(rows, job.done * this.#options.hiddenSize)
+      job.done += nTokens
+      if (job.settled || job.done * this.#options.hiddenSize < job.hidden.length) return
+      session.length = job.pos + job.done
+      job.settle()
     } catch (error) {
       job.settle(toLlmNodeError(error, 'ENGINE_FAILED'))
     }
-    // To the end of the line: the others come first now.
-    waiting.delete(session)
-    if (!session.closed) waiting.set(session, jobs)
-  }
-
-  const pump = (): void => {
-    if (running !== null) return
-    const work = next()
-    if (work === null) return
-    current = work.session
-    running = step(work).finally(() => {
-      running = null
-      current = null
-      if (work.session.closed) work.session.release()
-      pump()
-    })
-  }
-
-  const enqueue = (session: Session, job: Job): void => {
-    const jobs = waiting.get(session) ?? []
-    jobs.push(job)
-    waiting.set(session, jobs)
-    pump()
-  }
-
-  return {
-    forward(session, pos, hidden, signal) {
-      return new Promise<Float32Array>((resolve, reject) => {
-        if ((waiting.get(session)?.length ?? 0) >= shardLimits.waitingForwards) {
-          throw new LlmNodeError('LIMIT', `${shardLimits.waitingForwards} calls of this session are waiting already.`)
-        }
-        const stop = () => job.settle(new LlmNodeError('ABORTED', 'Stopped on request.'))
-        const job: Job = {
-          pos,
-          hidden,
-          output: new Float32Array(hidden.length),
-          done: 0,
-          settled: false,
-          settle(error) {
-            if (job.settled) return
-            job.settled = true
-            signal?.removeEventListener('abort', stop)
-            if (error === undefined) resolve(job.output)
-            else reject(error)
-          },
-        }
-        if (signal?.aborted) return stop()
-        signal?.addEventListener('abort', stop)
-        enqueue(session, job)
-      })
-    },
-    drop(session) {
-      for (const job of waiting.get(session) ?? []) {
-        job.settle(new LlmNodeError('ABORTED', 'The session was closed.'))
-      }
-      if (session === current) return
-      waiting.delete(session)
-      session.release()
-    },
-    async idle() {
-      while (running !== null) await running
-    },
   }
 }
