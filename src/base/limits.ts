@@ -10,6 +10,8 @@ export const pipelineLimits = {
   promptBytes: 1_048_576,
   /** Stop strings of one request; OpenAI allows 4, more costs nothing but must end somewhere. */
   stopStrings: 16,
+  /** Length of one: what a stream may have to hold back. */
+  stopCharacters: 1_024,
 } as const
 
 /** The HTTP API (src/api). */
@@ -89,6 +91,8 @@ export const p2pLimits = {
   seenRecords: 10_000,
   /** Contact records kept in memory, ≤1,536 B each: 6 MiB. */
   contactRecords: 4_096,
+  /** Peers asked at the same time for one record. */
+  askedForRecord: 8,
   /** Circuit streams per connection and direction (protocol.md §7). */
   circuitStreams: 256,
   /** Streams of any other protocol per connection and direction (protocol.md §7). */
