@@ -1,5 +1,6 @@
 /** What the HTTP API answers and accepts; commands and pages read these shapes. Plain data, JSON-safe. */
 import { z } from 'zod'
+import type { AskAnswer, AskProgress } from '../pipeline/ask.ts'
 
 /** Sampling fields of a request; absent ones come from the model's generation_config.json. */
 export const askSchema = z.strictObject({
@@ -25,33 +26,12 @@ export const askSchema = z.strictObject({
   logitsDigest: z.boolean().default(false),
 })
 export type AskRequest = z.input<typeof askSchema>
+export type CheckedAskRequest = z.output<typeof askSchema>
 
-export interface AskHop {
-  readonly span: { readonly start: number; readonly end: number }
-  /** Null: this process. */
-  readonly address: string | null
-  readonly ms: number | null
-}
-
-export interface AskResult {
-  readonly text: string
-  readonly tokens: readonly number[]
-  readonly promptTokens: number
-  readonly finishReason: 'stop' | 'length'
-  readonly exact: boolean
-  readonly hops: readonly AskHop[]
-  readonly failovers: number
-  readonly tokensPerSecond: number | null
-  readonly estimate: { readonly solo: number | null; readonly split: number | null }
-  readonly model: string
-  readonly profile: string
-  readonly logitsSha256?: readonly string[]
-}
+export type AskResult = AskAnswer
 
 export type AskEvent =
-  | { readonly type: 'route'; readonly hops: readonly AskHop[]; readonly profile: string }
-  | { readonly type: 'text'; readonly text: string }
-  | { readonly type: 'done'; readonly result: AskResult }
+  | AskProgress
   | {
       readonly type: 'error'
       readonly error: { readonly code: string; readonly message: string; readonly hint: string | null }
@@ -132,7 +112,7 @@ export interface NodeControl {
   coverage(): CoverageBody
   sessions(): readonly SessionBody[]
   /** Never throws: a failure is the last event. */
-  ask(request: z.output<typeof askSchema>, signal: AbortSignal): AsyncIterable<AskEvent>
+  ask(request: CheckedAskRequest, signal: AbortSignal): AsyncIterable<AskEvent>
   /** Begins to stop; resolves at once. */
   stop(): void
 }

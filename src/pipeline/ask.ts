@@ -1,0 +1,172 @@
+import { createHash, randomBytes } from 'node:crypto'
+import { LlmNodeError } from '../base/errors.ts'
+import type { ChatMessage } from '../model/chat-template.ts'
+import type { ModelEnds } from '../shard/ends.ts'
+import type { ChainHop } from './chain.ts'
+import { type EntryDeps, type EntryModel, type OpenedChain, openChain } from './entry.ts'
+import { type FinishReason, generate } from './generate.ts'
+import { neutralSampling, type SamplingParams } from './sampler.ts'
+import { createStopDetector } from './stop-detector.ts'
+import type { TextModel } from './text-model.ts'
+
+/** A model that this node can ask: its ends and its text side are here. */
+export interface AskableModel extends EntryModel {
+  readonly ends: ModelEnds
+  readonly text: TextModel
+}
+
+export interface AskOptions {
+  readonly messages: readonly ChatMessage[]
+  /** Default: 512, or what the model's context leaves. */
+  readonly maxTokens?: number | undefined
+  /** Absent fields come from the model's generation_config.json; an absent seed is drawn. */
+  readonly sampling: Partial<SamplingParams>
+  readonly stop: readonly string[]
+  /** Go on past end tokens: for measuring. */
+  readonly ignoreEnd: boolean
+  /** Run all layers in this process. */
+  readonly solo: boolean
+  /** Report the SHA-256 of every step's logits. */
+  readonly logitsDigest: boolean
+  readonly signal: AbortSignal
+}
+
+export interface AskAnswer {
+  readonly text: string
+  /** Generated ids, without the end token. */
+  readonly tokens: readonly number[]
+  readonly promptTokens: number
+  readonly finishReason: FinishReason
+  readonly exact: boolean
+  readonly hops: readonly ChainHop[]
+  readonly failovers: number
+  /** Of the steps after the first token; null with fewer than two. */
+  readonly tokensPerSecond: number | null
+  readonly estimate: OpenedChain['estimate']
+  readonly model: string
+  /** Who can see what (protocol.md §4): 'direct' or, without a circuit, 'local-only'. */
+  readonly profile: 'direct' | 'local-only'
+  readonly logitsSha256?: readonly string[]
+}
+
+export type AskProgress =
+  | { readonly type: 'route'; readonly hops: readonly ChainHop[]; readonly profile: AskAnswer['profile'] }
+  | { readonly type: 'text'; readonly text: string }
+  | { readonly type: 'done'; readonly result: AskAnswer }
+
+const DEFAULT_MAX_TOKENS = 512
+
+/** One answer: chat in, text out as it comes, and at last what there is to know about it. Throws what its parts throw. */
+export async function* ask(model: AskableModel, options: AskOptions, deps: EntryDeps): AsyncGenerator<AskProgress> {
+  const { signal } = options
+  const promptIds = model.text.encodeChat(options.messages)
+  const maxTokens = options.maxTokens ?? Math.min(DEFAULT_MAX_TOKENS, model.spec.maxContext - promptIds.length)
+  if (maxTokens < 1) {
+    throw new LlmNodeError(
+      'CONTEXT_TOO_LONG',
+      `The prompt has ${promptIds.length} tokens; ${model.name} holds ${model.spec.maxContext}, the answer included.`,
+      { hint: 'Shorten the prompt.' },
+    )
+  }
+  const opened = await openChain(model, { maxContext: promptIds.length + maxTokens, solo: options.solo, signal }, deps)
+  const { chain } = opened
+  const profile = chain.hops.every((hop) => hop.address === null) ? 'local-only' : 'direct'
+  try {
+    yield { type: 'route', hops: chain.hops, profile }
+    const digests: string[] = []
+    const tokens = generate(
+      {
+        promptIds,
+        maxTokens,
+        sampling: samplingOf(model, options.sampling),
+        endTokens: endTokensOf(model, options),
+        signal,
+      },
+      {
+        ends: model.ends,
+        chain,
+        hiddenSize: model.spec.hiddenSize,
+        ...(options.logitsDigest
+          ? { onLogits: (_: number, logits: Float32Array) => digests.push(digest(logits)) }
+          : {}),
+      },
+    )
+    const output = yield* readText(tokens, model.text, options.stop)
+    yield {
+      type: 'done',
+      result: {
+        ...output,
+        promptTokens: promptIds.length,
+        exact: opened.exact,
+        hops: chain.hops,
+        failovers: 0,
+        estimate: opened.estimate,
+        model: model.name,
+        profile,
+        ...(options.logitsDigest ? { logitsSha256: digests } : {}),
+      },
+    }
+  } finally {
+    await chain.close()
+  }
+}
+
+/** Text as it settles; a stop string ends the answer before it and is not part of it. */
+async function* readText(
+  tokens: ReturnType<typeof generate>,
+  text: TextModel,
+  stop: readonly string[],
+): AsyncGenerator<AskProgress, Pick<AskAnswer, 'text' | 'tokens' | 'finishReason' | 'tokensPerSecond'>> {
+  const detokenizer = text.tokenizer.createDetokenizer({ skipSpecialTokens: true })
+  const detector = createStopDetector(stop)
+  const ids: number[] = []
+  let answer = ''
+  let finishReason: FinishReason = 'stop'
+  let firstMs = 0
+  let lastMs = 0
+  for (;;) {
+    const next = await tokens.next()
+    if (!next.done) {
+      lastMs = performance.now()
+      if (ids.length === 0) firstMs = lastMs
+      ids.push(next.value.id)
+    }
+    const found = detector.push(next.done ? detokenizer.flush() : detokenizer.push(next.value.id))
+    const settled = next.done && !found.stopped ? found.text + detector.flush() : found.text
+    if (settled !== '') {
+      answer += settled
+      yield { type: 'text', text: settled }
+    }
+    if (found.stopped) await tokens.return('stop')
+    if (next.done) finishReason = next.value
+    if (next.done || found.stopped) break
+  }
+  const steps = ids.length - 1
+  return {
+    text: answer,
+    tokens: ids,
+    finishReason,
+    tokensPerSecond: steps < 1 ? null : (steps * 1000) / (lastMs - firstMs),
+  }
+}
+
+function samplingOf(model: AskableModel, wishes: Partial<SamplingParams>): SamplingParams {
+  return {
+    ...neutralSampling,
+    ...model.text.defaults.sampling,
+    // 32 bits: every seed is a safe integer that people can type.
+    seed: randomBytes(4).readUInt32BE(),
+    ...wishes,
+    nTokens: Math.min(model.text.tokenizer.nTokens, model.spec.vocabSize),
+  }
+}
+
+function endTokensOf(model: AskableModel, { ignoreEnd }: AskOptions): readonly number[] {
+  return ignoreEnd ? [] : model.text.defaults.endTokens
+}
+
+function digest(logits: Float32Array): string {
+  return createHash('sha256')
+    .update(new Uint8Array(logits.buffer, logits.byteOffset, logits.byteLength))
+    .digest('hex')
+}
