@@ -32,9 +32,9 @@ export interface HttpGet {
   once(url: URL, headers: Readonly<Record<string, string>>, signal: AbortSignal | undefined): Promise<HttpAnswer>
   /**
    * Runs `attempt` until it succeeds. After a passing failure it waits as long as the server asked, or longer each
-   * time; `downloadLimits.attempts` failures without progress in between are final: DOWNLOAD_FAILED.
+   * time; `downloadLimits.attempts` failures in a row are final: DOWNLOAD_FAILED.
    */
-  persist<T>(attempt: (progress: () => void) => Promise<T>, signal: AbortSignal | undefined): Promise<T>
+  persist<T>(attempt: () => Promise<T>, signal: AbortSignal | undefined): Promise<T>
 }
 
 /** A failure that may go away by itself. `retryAfterMs`: what the server asked for. */
@@ -71,9 +71,7 @@ export function createHttpGet(options: HttpGetOptions, deps: HttpGetDeps): HttpG
       let failures = 0
       for (;;) {
         try {
-          return await attempt(() => {
-            failures = 0
-          })
+          return await attempt()
         } catch (error) {
           if (!(error instanceof PassingFailure)) throw error
           failures++

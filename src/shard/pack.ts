@@ -1,5 +1,5 @@
 import { LlmNodeError } from '../base/errors.ts'
-import type { LayerSpec, LinearSpec, ModelSpec, TensorSource, VectorSpec } from '../model/spec.ts'
+import type { LayerSpec, LinearSpec, ModelSpec, TensorSource } from '../model/spec.ts'
 import { createPackedMatrix, type PackedMatrix, packRows } from './quantize.ts'
 import { blockSize, type RecipeId } from './recipe.ts'
 import { encodeSafetensorsHeader, type TensorDeclaration, tensorBytes } from './safetensors.ts'

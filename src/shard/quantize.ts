@@ -27,17 +27,27 @@ export function createPackedMatrix(recipe: RecipeId, k: number, n: number, tenso
  * Pure arithmetic in binary64 on f32 values, rounded to f32 where docs/recipes.md says so: every node gets these bytes.
  */
 export function packRows(matrix: PackedMatrix, column: number, source: Float32Array, rows: number): void {
-  const { recipe, k, n, scales, weight } = matrix
-  if (weight instanceof Float32Array) return transposeRows(source, rows, k, weight, n, column)
-  if (scales === null) return
-  if (weight instanceof Int8Array) return packColumns(source, rows, k, weight, scales, n, column)
+  const { k, n, scales, weight } = matrix
+  if (weight instanceof Float32Array) transposeRows(source, rows, k, weight, n, column)
+  else if (scales && weight instanceof Int8Array) packColumns(source, rows, k, weight, scales, n, column)
+  else if (scales && weight instanceof Uint8Array) packBlocks(matrix, column, source, rows, weight, scales)
+}
+
+function packBlocks(
+  { recipe, k }: PackedMatrix,
+  column: number,
+  source: Float32Array,
+  rows: number,
+  out: Uint8Array,
+  scales: Float32Array,
+): void {
   const block = blockSize(k, recipe)
   const blocks = k / block
   const pack = recipe === 'q8/1' ? packBlock8 : packBlock4
   const blockBytes = recipe === 'q8/1' ? block : block / 2
   for (let i = 0; i < rows * blocks; i++) {
     const target = column * blocks + i
-    scales[target] = pack(source, i * block, block, weight, target * blockBytes)
+    scales[target] = pack(source, i * block, block, out, target * blockBytes)
   }
 }
 
@@ -89,7 +99,7 @@ function packColumns(
         const at = (row0 + r) * k + i0
         for (let i = 0; i < depth; i++) {
           const rounded = (source[at + i] ?? 0) / scale + roundingBias - roundingBias
-          tile[i * tileRows + r] = rounded > 127 ? 127 : rounded < -127 ? -127 : rounded
+          tile[i * tileRows + r] = Math.min(127, Math.max(-127, rounded))
         }
       }
       for (let i = 0; i < depth; i++) {
@@ -119,7 +129,7 @@ function packBlock8(source: Float32Array, at: number, count: number, out: Uint8A
   const scale = columnScale(source, at, count)
   for (let i = 0; i < count; i++) {
     const rounded = (source[at + i] ?? 0) / scale + roundingBias - roundingBias
-    out[to + i] = 128 + (rounded > 127 ? 127 : rounded < -127 ? -127 : rounded)
+    out[to + i] = 128 + Math.min(127, Math.max(-127, rounded))
   }
   return scale
 }
@@ -141,9 +151,7 @@ function packBlock4(source: Float32Array, at: number, count: number, out: Uint8A
   for (let i = 0; i < count; i += 2) {
     const low = (source[at + i] ?? 0) / scale + roundingBias - roundingBias
     const high = (source[at + i + 1] ?? 0) / scale + roundingBias - roundingBias
-    const lowLevel = low > 7 ? 15 : low < -8 ? 0 : low + 8
-    const highLevel = high > 7 ? 15 : high < -8 ? 0 : high + 8
-    out[to + (i >> 1)] = lowLevel | (highLevel << 4)
+    out[to + (i >> 1)] = (Math.min(7, Math.max(-8, low)) + 8) | ((Math.min(7, Math.max(-8, high)) + 8) << 4)
   }
   return scale
 }
