@@ -36,7 +36,7 @@ export async function loadModel(
   const { spec, recipe } = holding
   const threads = engine.threads ?? availableParallelism()
   const library = engine.library ?? undefined
-  const own = await numericsClass({ recipe, library })
+  const own = await numericsClass(recipe, { library })
   const runner = await loadLayers(holding, { threads, library, kvBudgetBytes: engine.kvMiB * 1_048_576 })
   const cost = runner === undefined ? undefined : await measureLayerCost(runner)
   const ends = await loadEnds(holding, { threads, library })

@@ -1,0 +1,104 @@
+import type { Argv, CommandModule } from 'yargs'
+import type { AskEvent, AskRequest, AskResult } from '../../api/types.ts'
+import { type ErrorCode, LlmNodeError } from '../../base/errors.ts'
+import { formatSpan } from '../../base/span.ts'
+import { findAdmin } from '../admin-client.ts'
+import { addNodeOptions, type GlobalArguments, homeOf, type NodeArguments, overridesOf } from '../context.ts'
+import { interruptSignal } from '../interrupt.ts'
+import { printJson, printLine, printNotice, shortAddress } from '../output.ts'
+
+interface AskArguments extends GlobalArguments, NodeArguments {
+  prompt?: string | undefined
+  model?: string | undefined
+  system?: string | undefined
+  maxTokens?: number | undefined
+  temperature?: number | undefined
+  topK?: number | undefined
+  topP?: number | undefined
+  minP?: number | undefined
+  seed?: number | undefined
+  stop?: string[] | undefined
+  solo: boolean
+  ignoreEnd: boolean
+  logitsDigest: boolean
+}
+
+export const askCommand: CommandModule<GlobalArguments, AskArguments> = {
+  command: 'ask <prompt>',
+  describe: 'Ask the model, through the swarm or alone',
+  builder: (yargs): Argv<AskArguments> =>
+    addNodeOptions(yargs)
+      .positional('prompt', { type: 'string', describe: 'What to ask' })
+      .option('model', { type: 'string', describe: 'Which model, when this home holds several' })
+      .option('system', { type: 'string', describe: 'System message' })
+      .option('max-tokens', { type: 'number', describe: 'Longest answer' })
+      .option('temperature', { type: 'number', describe: '0: always the most likely token' })
+      .option('top-k', { type: 'number' })
+      .option('top-p', { type: 'number' })
+      .option('min-p', { type: 'number' })
+      .option('seed', { type: 'number', describe: 'The same seed gives the same answer' })
+      .option('stop', { type: 'string', array: true, describe: 'End the answer before this text' })
+      .option('solo', { type: 'boolean', default: false, describe: 'Run all layers here' })
+      .option('ignore-end', { type: 'boolean', default: false, describe: 'Go on past the end, up to --max-tokens' })
+      .option('logits-digest', { type: 'boolean', default: false, hidden: true }),
+  async handler(argv) {
+    const signal = interruptSignal()
+    const events = await openAsk(argv, signal)
+    let result: AskResult | undefined
+    for await (const event of events) {
+      if (event.type === 'text' && !argv.json) process.stdout.write(event.text)
+      if (event.type === 'error') throw errorOf(event)
+      if (event.type === 'done') result = event.result
+    }
+    if (result === undefined) throw new LlmNodeError('INTERNAL', 'The node ended the answer without a word.')
+    if (argv.json) printJson('ask', { ...result })
+    else printSummary(result)
+  },
+}
+
+/** Through the node that runs on this home, otherwise through one that lives as long as the answer. */
+async function openAsk(argv: AskArguments, signal: AbortSignal): Promise<AsyncIterable<AskEvent>> {
+  const home = homeOf(argv)
+  const admin = await findAdmin(home)
+  if (admin !== undefined) return admin.ask(requestOf(argv), signal)
+  const { askOnce } = await import('../../node/ask-once.ts')
+  return askOnce({ home, overrides: overridesOf(argv), env: process.env }, requestOf(argv), {
+    signal,
+    onNotice: printNotice,
+  })
+}
+
+function requestOf(argv: AskArguments): AskRequest {
+  return {
+    model: argv.model,
+    messages: [
+      ...(argv.system === undefined ? [] : [{ role: 'system' as const, content: argv.system }]),
+      { role: 'user', content: argv.prompt ?? '' },
+    ],
+    maxTokens: argv.maxTokens,
+    temperature: argv.temperature,
+    topK: argv.topK,
+    topP: argv.topP,
+    minP: argv.minP,
+    seed: argv.seed,
+    stop: argv.stop,
+    solo: argv.solo,
+    ignoreEnd: argv.ignoreEnd,
+    logitsDigest: argv.logitsDigest,
+  }
+}
+
+function errorOf({ error }: Extract<AskEvent, { type: 'error' }>): LlmNodeError {
+  return new LlmNodeError(error.code as ErrorCode, error.message, error.hint === null ? {} : { hint: error.hint })
+}
+
+function printSummary(result: AskResult): void {
+  printLine()
+  const way = result.hops
+    .map((hop) => `${formatSpan(hop.span)} ${hop.address === null ? 'here' : `at ${shortAddress(hop.address)}`}`)
+    .join(', ')
+  const speed = result.tokensPerSecond === null ? '' : `, ${result.tokensPerSecond.toFixed(1)} tokens/s`
+  printNotice(
+    `layers ${way}; ${result.tokens.length} tokens${speed}, ${result.profile}${result.exact ? ', exact' : ''}`,
+  )
+}
