@@ -228,3 +228,9 @@ export const templateLimits = {
   /** Numbers that one range() may make; templates loop over messages, not over numbers. */
   rangeItems: 100_000,
 } as const
+
+/** What the commands read (src/cli). */
+export const cliLimits = {
+  /** Texts for `tokenize`: the largest test sets have a few MB. */
+  stdinBytes: 67_108_864,
+} as const
