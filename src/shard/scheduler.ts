@@ -115,17 +115,19 @@ class FairScheduler<Session extends Schedulable> implements Scheduler<Session> {
       this.#running = null
       this.#current = null
       if (work.session.closed) work.session.release()
+      else this.#toTheEnd(work.session)
       this.#pump()
     })
   }
 
-  /** The rows whose turn it is; their session goes to the end of the line. */
+  /** The rows whose turn it is. */
   #next(): { work: Work<Session>; job: Job } | null {
     for (const [session, jobs] of this.#waiting) {
-      this.#waiting.delete(session)
       const job = this.#first(session, jobs)
-      if (job === undefined) continue
-      this.#waiting.set(session, jobs)
+      if (job === undefined) {
+        this.#waiting.delete(session)
+        continue
+      }
       const { hiddenSize } = this.#options
       const pos = job.pos + job.done
       const rest = job.hidden.length / hiddenSize - job.done
@@ -134,6 +136,14 @@ class FairScheduler<Session extends Schedulable> implements Scheduler<Session> {
       return { work: { session, pos, nTokens, hidden }, job }
     }
     return null
+  }
+
+  /** Behind those that came while it ran. */
+  #toTheEnd(session: Session): void {
+    const jobs = this.#waiting.get(session)
+    if (jobs === undefined) return
+    this.#waiting.delete(session)
+    this.#waiting.set(session, jobs)
   }
 
   /** The first call that can run; what is over or cannot run is taken out. */
