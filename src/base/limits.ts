@@ -234,3 +234,35 @@ export const cliLimits = {
   /** Texts for `tokenize`: the largest test sets have a few MB. */
   stdinBytes: 67_108_864,
 } as const
+
+/** Adverts and their exchange (src/coverage). */
+export const coverageLimits = {
+  /** One serving advert with its signature (swarm.md §2). */
+  advertBytes: 1_024,
+  /** Models that one advert names; each costs 90 bytes and 4 a layer. */
+  servings: 4,
+  /** Layers of one span in an advert: as many digests as fit; the deepest published models have 126. */
+  advertLayers: 160,
+  /** Round trips to neighbours in an advert (swarm.md §2). */
+  advertNeighbours: 5,
+  /** Links of a heartbeat chain: one a minute for the 30 minutes of an advert, and as many again for late renewals. */
+  chainLinks: 64,
+  /** A sign of life of that age is none (swarm.md §2): two heartbeats. */
+  maxAgeMs: 120_000,
+  /** How long the highest (sequence, index) of a silent peer is remembered (swarm.md §2). */
+  rememberMs: 900_000,
+  /** Peers in the table, ≤1 KiB each (swarm.md §2: above 1,000 peers of a model a node keeps only some). */
+  peers: 1_000,
+  /** Items of one message: with advert, heartbeat and contact record at most 600 KiB. */
+  messageItems: 512,
+  messageBytes: 786_432,
+  /** Peers that a change is pushed to (swarm.md §2), and connections a node makes by itself to have some. */
+  pushedTo: 6,
+  meshPeers: 8,
+  /** Items from one sender: burst and per second. A signature check takes 1–2 ms. */
+  itemsBurst: 4_096,
+  itemsPerSecond: 100,
+  /** Items that are no valid records before a sender is not listened to for a while. */
+  badItems: 16,
+  ignoreMs: 600_000,
+} as const

@@ -1,0 +1,196 @@
+import { equalBytes, toHex } from '../base/bytes.ts'
+import { LlmNodeError } from '../base/errors.ts'
+import { coverageLimits } from '../base/limits.ts'
+import { type Advert, advertIdOf, verifyAdvert, verifyTombstone } from './advert.ts'
+import { decodeHeartbeat, provesLife } from './heartbeat.ts'
+
+/** A peer's newest advert with its last sign of life. */
+export interface AdvertEntry {
+  readonly advert: Advert
+  readonly bytes: Uint8Array
+  /** Hex. */
+  readonly id: string
+  /** Of the last heartbeat; 0: none yet. */
+  readonly index: number
+  /** The last heartbeat as it travels; undefined while there is none. */
+  readonly heartbeat: Uint8Array | undefined
+  /** The signed farewell; the peer is gone. */
+  readonly tombstone: Uint8Array | undefined
+}
+
+/** What an item told. `unknown`: a heartbeat of an advert that is not here: ask for it. */
+export type Verdict = 'new' | 'known' | 'old' | 'unknown' | 'full'
+
+/**
+ * Newest adverts of all peers. Time is a parameter, monotonic ms. The highest (sequence, index) counts and is never taken
+ * back: repeating an old sign of life with a smaller age makes nobody younger. Ages add up from holder to holder.
+ */
+export interface AdvertTable {
+  /** These throw BAD_RECORD when the item is not valid. `ageMs`: of the sign of life, as the sender says. */
+  addAdvert(bytes: Uint8Array, ageMs: number, nowMs: number): Verdict
+  addHeartbeat(bytes: Uint8Array, ageMs: number, nowMs: number): Verdict
+  addTombstone(bytes: Uint8Array, nowMs: number): Verdict
+  /** Whatever it said, this peer does not answer: it counts again with its next sign of life. True when it was live. */
+  doubt(addressKey: Uint8Array, nowMs: number): boolean
+  /** The transport has just proven that the peer of this advert is there. True when it was silent before. */
+  met(addressKey: Uint8Array, nowMs: number): boolean
+  get(addressKey: Uint8Array): AdvertEntry | undefined
+  byId(id: string): AdvertEntry | undefined
+  isLive(entry: AdvertEntry, nowMs: number): boolean
+  /** Ms since the last sign of life, the way here included. */
+  ageMs(entry: AdvertEntry, nowMs: number): number
+  live(nowMs: number): readonly AdvertEntry[]
+  /** Every entry, also silent and gone ones. */
+  all(): readonly AdvertEntry[]
+  /** Forgets what has been silent for 15 min. True when a peer went silent since the last call. */
+  expire(nowMs: number): boolean
+}
+
+interface Held extends AdvertEntry {
+  readonly link: Uint8Array
+  /** Monotonic ms at which the peer gave its last sign of life. */
+  readonly aliveMs: number
+  readonly noticedSilence: boolean
+}
+
+export function createAdvertTable(options: { network: string; maxPeers?: number }): AdvertTable {
+  return new Table(options.network, options.maxPeers ?? coverageLimits.peers)
+}
+
+class Table implements AdvertTable {
+  readonly #network: string
+  readonly #maxPeers: number
+  readonly #byKey = new Map<string, Held>()
+  readonly #keyById = new Map<string, string>()
+
+  constructor(network: string, maxPeers: number) {
+    this.#network = network
+    this.#maxPeers = maxPeers
+  }
+
+  addAdvert(bytes: Uint8Array, ageMs: number, nowMs: number): Verdict {
+    const id = toHex(advertIdOf(bytes))
+    if (this.#keyById.has(id)) return 'known'
+    if (ageMs >= coverageLimits.maxAgeMs) return 'old'
+    const advert = verifyAdvert(bytes, { network: this.#network })
+    const before = this.#held(advert.addressKey)
+    if (before !== undefined && advert.sequence <= before.advert.sequence) return 'old'
+    if (before === undefined && !this.#makeRoom(nowMs)) return 'full'
+    this.#put({
+      advert,
+      bytes: bytes.slice(),
+      id,
+      index: 0,
+      heartbeat: undefined,
+      tombstone: undefined,
+      link: advert.chainEnd,
+      aliveMs: nowMs - ageMs,
+      noticedSilence: false,
+    })
+    return 'new'
+  }
+
+  addHeartbeat(bytes: Uint8Array, ageMs: number, nowMs: number): Verdict {
+    const heartbeat = decodeHeartbeat(bytes)
+    const entry = this.byId(toHex(heartbeat.advertId))
+    if (entry === undefined) return 'unknown'
+    if (entry.tombstone !== undefined || heartbeat.index <= entry.index) return 'known'
+    if (ageMs >= coverageLimits.maxAgeMs) return 'old'
+    if (!provesLife(entry.advert, entry, heartbeat)) {
+      throw new LlmNodeError('BAD_RECORD', 'The heartbeat does not belong to its advert.')
+    }
+    const { index, link } = heartbeat
+    this.#put({ ...entry, index, link, heartbeat: bytes.slice(), aliveMs: nowMs - ageMs, noticedSilence: false })
+    return 'new'
+  }
+
+  addTombstone(bytes: Uint8Array, nowMs: number): Verdict {
+    const entry = this.#held(bytes.subarray(1, 33))
+    // Of a peer never heard of: nothing to end, and nothing to remember that a flood could fill.
+    if (entry === undefined) return 'known'
+    if (entry.tombstone !== undefined && equalBytes(entry.tombstone, bytes)) return 'known'
+    const { sequence } = verifyTombstone(bytes, { network: this.#network })
+    if (sequence <= entry.advert.sequence) return 'old'
+    this.#put({ ...entry, advert: { ...entry.advert, sequence }, tombstone: bytes.slice(), aliveMs: nowMs })
+    return 'new'
+  }
+
+  doubt(addressKey: Uint8Array, nowMs: number): boolean {
+    const entry = this.#held(addressKey)
+    if (entry === undefined || !this.isLive(entry, nowMs)) return false
+    this.#put({ ...entry, aliveMs: nowMs - coverageLimits.maxAgeMs, noticedSilence: true })
+    return true
+  }
+
+  met(addressKey: Uint8Array, nowMs: number): boolean {
+    const entry = this.#held(addressKey)
+    if (entry === undefined || entry.tombstone !== undefined) return false
+    const wasLive = this.isLive(entry, nowMs)
+    this.#put({ ...entry, aliveMs: nowMs, noticedSilence: false })
+    return !wasLive
+  }
+
+  get(addressKey: Uint8Array): AdvertEntry | undefined {
+    return this.#held(addressKey)
+  }
+
+  byId(id: string): Held | undefined {
+    return this.#byKey.get(this.#keyById.get(id) ?? '')
+  }
+
+  isLive(entry: AdvertEntry, nowMs: number): boolean {
+    return entry.tombstone === undefined && this.ageMs(entry, nowMs) < coverageLimits.maxAgeMs
+  }
+
+  ageMs(entry: AdvertEntry, nowMs: number): number {
+    return nowMs - (this.#held(entry.advert.addressKey)?.aliveMs ?? Number.NEGATIVE_INFINITY)
+  }
+
+  live(nowMs: number): readonly AdvertEntry[] {
+    return [...this.#byKey.values()].filter((entry) => this.isLive(entry, nowMs))
+  }
+
+  all(): readonly AdvertEntry[] {
+    return [...this.#byKey.values()]
+  }
+
+  expire(nowMs: number): boolean {
+    let silenced = false
+    for (const [key, entry] of this.#byKey) {
+      if (nowMs - entry.aliveMs >= coverageLimits.rememberMs) this.#drop(key)
+      else if (!this.isLive(entry, nowMs) && !entry.noticedSilence && entry.tombstone === undefined) {
+        silenced = true
+        this.#byKey.set(key, { ...entry, noticedSilence: true })
+      }
+    }
+    return silenced
+  }
+
+  #held(addressKey: Uint8Array): Held | undefined {
+    return this.#byKey.get(toHex(addressKey))
+  }
+
+  #put(entry: Held): void {
+    const key = toHex(entry.advert.addressKey)
+    const before = this.#byKey.get(key)
+    if (before !== undefined && before.id !== entry.id) this.#keyById.delete(before.id)
+    this.#byKey.set(key, entry)
+    this.#keyById.set(entry.id, key)
+  }
+
+  #drop(key: string): void {
+    const entry = this.#byKey.get(key)
+    if (entry !== undefined) this.#keyById.delete(entry.id)
+    this.#byKey.delete(key)
+  }
+
+  #makeRoom(nowMs: number): boolean {
+    if (this.#byKey.size < this.#maxPeers) return true
+    for (const [key, entry] of this.#byKey) {
+      if (this.isLive(entry, nowMs)) continue
+      this.#drop(key)
+      return true
+    }
+    return false
+  }
+}

@@ -1,0 +1,257 @@
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { z } from 'zod'
+import { toHex } from '../base/bytes.ts'
+import type { Clock } from '../base/clock.ts'
+import { LlmNodeError } from '../base/errors.ts'
+import { writeFileAtomic } from '../base/files.ts'
+import { p2pLimits } from '../base/limits.ts'
+import type { Logger } from '../base/logger.ts'
+import { type ContactRecord, encodeContactRecord, verifyContactRecord } from './contact-record.ts'
+import type { Identity } from './identity.ts'
+import type { PeerNode } from './peer-node.ts'
+import { createSeenRecords, type SeenRecords, seenEntrySchema } from './seen-records.ts'
+import { createSequenceCounter, type SequenceCounter } from './sequence.ts'
+import { throwIfAborted } from './streams.ts'
+
+export const RECORDS_PROTOCOL = '/llm/records/1'
+/** swarm.md §2: valid for 3 h, republished every 60–120 min. */
+const LIFETIME_MS = 3 * 3_600_000
+const REPUBLISH_MS = { min: 3_600_000, spread: 3_600_000 }
+
+export interface StoredContact {
+  readonly record: ContactRecord
+  readonly bytes: Uint8Array
+}
+
+/** Where `.llm` addresses are reachable: this node's own record and those of others. */
+export interface ContactBook {
+  /** This node's current record; undefined before start. */
+  own(): StoredContact | undefined
+  /** A valid, current record, or undefined. */
+  get(addressKey: Uint8Array): StoredContact | undefined
+  /**
+   * Takes a record from anybody. Throws BAD_RECORD when it is not valid, or older than one seen before. True when it
+   * was new.
+   */
+  accept(bytes: Uint8Array): boolean
+  /**
+   * A record of this address: the one at hand, or from the peers `ask` (PeerIds; default: all connected ones).
+   * Throws PEER_UNREACHABLE when nobody has one, ABORTED.
+   */
+  find(addressKey: Uint8Array, options: { signal: AbortSignal; ask?: readonly string[] }): Promise<StoredContact>
+  /** Issues the own record again with the node's present addresses and onion key. */
+  publish(): Promise<StoredContact>
+  /** The own record was issued again. */
+  onPublished(handler: (own: StoredContact) => void): void
+  /** Addresses that have signed two different records with one number, as hex keys. */
+  readonly contradictions: ReadonlySet<string>
+  /** After the peer node's start. */
+  start(): Promise<void>
+  stop(): Promise<void>
+}
+
+export interface ContactBookDeps {
+  readonly identity: Pick<Identity, 'addressKey' | 'sign' | 'peerId' | 'onionKeys' | 'rotateOnionKey'>
+  readonly node: Pick<PeerNode, 'self' | 'handle' | 'request' | 'connections' | 'onAddrs'>
+  readonly clock: Clock
+  readonly logger: Logger
+}
+
+/** Registers `/llm/records/1`: create it before the peer node starts. `folder` keeps numbers seen and used. */
+export async function createContactBook(
+  options: { network: string; folder?: string },
+  deps: ContactBookDeps,
+): Promise<ContactBook> {
+  const { node, clock } = deps
+  const file = (name: string) => (options.folder === undefined ? undefined : join(options.folder, name))
+  const store = createStore(options.network, await loadSeen(file('seen-records.json')), clock)
+  const publisher = createPublisher(options.network, await createSequenceCounter(file('contact-sequence.json')), deps)
+  await node.handle(RECORDS_PROTOCOL, { maxRequestBytes: 32 }, (key) => {
+    if (key.length !== 32) throw new LlmNodeError('BAD_INPUT', 'A record is asked for by its address key.')
+    const own = publisher.own()
+    const held = own !== undefined && toHex(own.record.addressKey) === toHex(key) ? own : store.get(key)
+    return held?.bytes ?? new Uint8Array(0)
+  })
+  const save = async (): Promise<void> => {
+    const path = file('seen-records.json')
+    store.seen.expire(clock.nowMs())
+    if (path !== undefined) await writeFileAtomic(path, JSON.stringify({ entries: store.seen.dump() }), 0o600)
+  }
+  const saver = setInterval(() => save().catch((err) => deps.logger.warn({ err }, 'seen records not saved')), 60_000)
+  saver.unref()
+  return {
+    own: publisher.own,
+    get: store.get,
+    accept: store.accept,
+    contradictions: store.contradictions,
+    find: (addressKey, { signal, ask }) => findContact(addressKey, { signal, ask, store, node }),
+    publish: publisher.publish,
+    onPublished: publisher.onPublished,
+    start: publisher.start,
+    async stop() {
+      clearInterval(saver)
+      publisher.stop()
+      await save()
+    },
+  }
+}
+
+interface Store extends Pick<ContactBook, 'get' | 'accept' | 'contradictions'> {
+  readonly seen: SeenRecords
+}
+
+function createStore(network: string, seen: SeenRecords, clock: Clock): Store {
+  const held = new Map<string, StoredContact>()
+  const contradictions = new Set<string>()
+  return {
+    seen,
+    contradictions,
+    get(addressKey) {
+      const contact = held.get(toHex(addressKey))
+      if (contact === undefined) return undefined
+      if (contact.record.expiresMs + p2pLimits.clockSkewMs > clock.nowMs()) return contact
+      held.delete(toHex(addressKey))
+      return undefined
+    },
+    accept(bytes) {
+      const key = peekKey(bytes)
+      // The usual repetition costs a comparison, not a signature check.
+      if (key !== undefined && isSame(held.get(key)?.bytes, bytes)) return false
+      const record = verifyContactRecord(bytes, { network, nowMs: clock.nowMs() })
+      const hex = toHex(record.addressKey)
+      const verdict = seen.compare(record.addressKey, record.sequence, bytes)
+      if (verdict === 'old') throw new LlmNodeError('BAD_RECORD', 'A newer contact record of this address is known.')
+      if (verdict === 'conflict') {
+        if (contradictions.size < p2pLimits.seenRecords) contradictions.add(hex)
+        throw new LlmNodeError('BAD_RECORD', 'This address has signed two contact records with one number.')
+      }
+      if (!held.has(hex) && held.size >= p2pLimits.contactRecords) held.delete(held.keys().next().value ?? '')
+      held.delete(hex)
+      held.set(hex, { record, bytes: bytes.slice() })
+      if (verdict === 'new') {
+        const forgetMs = record.expiresMs + p2pLimits.contactLifetimeMs
+        seen.remember({ addressKey: record.addressKey, sequence: record.sequence, bytes, forgetMs })
+      }
+      return verdict === 'new'
+    },
+  }
+}
+
+/** version1 | flags1 | address key 32 */
+function peekKey(bytes: Uint8Array): string | undefined {
+  return bytes.length >= 34 ? toHex(bytes.subarray(2, 34)) : undefined
+}
+
+function isSame(a: Uint8Array | undefined, b: Uint8Array): boolean {
+  return a !== undefined && Buffer.compare(a, b) === 0
+}
+
+interface Publisher extends Pick<ContactBook, 'own' | 'publish' | 'onPublished' | 'start'> {
+  stop(): void
+}
+
+function createPublisher(network: string, sequence: SequenceCounter, deps: ContactBookDeps): Publisher {
+  const { identity, node, clock, logger } = deps
+  const handlers: ((own: StoredContact) => void)[] = []
+  let own: StoredContact | undefined
+  let timer: NodeJS.Timeout | undefined
+  let stopped = false
+  let running = false
+
+  const publish = async (): Promise<StoredContact> => {
+    await identity.rotateOnionKey(clock.nowMs())
+    const nowMs = clock.nowMs()
+    const [onion] = identity.onionKeys(nowMs)
+    const record: ContactRecord = {
+      flags: 0,
+      addressKey: identity.addressKey,
+      sequence: await sequence.next(nowMs),
+      issuedMs: nowMs,
+      expiresMs: nowMs + LIFETIME_MS,
+      onionKey: onion.publicKey,
+      onionKeyEndsMs: onion.endsMs,
+      peerId: identity.peerId,
+      addrs: [...node.self.addrs()],
+      familyKeys: [],
+    }
+    const bytes = encodeContactRecord(record, { network, sign: identity.sign })
+    const published = { record, bytes }
+    own = published
+    for (const handler of handlers) handler(published)
+    return published
+  }
+  const publishAndRepeat = (): void => {
+    publish().catch((err) => logger.warn({ err }, 'the contact record could not be issued'))
+    repeat()
+  }
+  const repeat = (): void => {
+    clearTimeout(timer)
+    if (stopped) return
+    timer = setTimeout(publishAndRepeat, REPUBLISH_MS.min + Math.random() * REPUBLISH_MS.spread)
+    timer.unref()
+  }
+  node.onAddrs(() => {
+    if (!running || stopped || own === undefined) return
+    if (own.record.addrs.join() !== node.self.addrs().join()) publishAndRepeat()
+  })
+  return {
+    own: () => own,
+    publish,
+    onPublished: (handler) => handlers.push(handler),
+    async start() {
+      if (running) return
+      running = true
+      await publish()
+      repeat()
+    },
+    stop() {
+      stopped = true
+      clearTimeout(timer)
+    },
+  }
+}
+
+async function findContact(
+  addressKey: Uint8Array,
+  from: {
+    signal: AbortSignal
+    ask: readonly string[] | undefined
+    store: Store
+    node: ContactBookDeps['node']
+  },
+): Promise<StoredContact> {
+  const { signal, store, node } = from
+  const known = store.get(addressKey)
+  if (known !== undefined) return known
+  const peers = from.ask ?? [...new Set(node.connections().map((connection) => connection.peerId))]
+  const answers = peers.slice(0, p2pLimits.askedForRecord).map(async (peerId) => {
+    const maxResponseBytes = p2pLimits.contactRecordBytes
+    const bytes = await node.request({ peerId, addrs: [] }, RECORDS_PROTOCOL, addressKey, { signal, maxResponseBytes })
+    if (bytes.length > 0) store.accept(bytes)
+    const found = store.get(addressKey)
+    if (found === undefined) throw new LlmNodeError('PEER_REFUSED', `${peerId} has no record of this address.`)
+    return found
+  })
+  try {
+    return await Promise.any(answers)
+  } catch (cause) {
+    throwIfAborted(signal)
+    throw new LlmNodeError('PEER_UNREACHABLE', 'Nobody who is connected knows where this .llm address is.', {
+      hint: 'Its node may be off. If you know where it runs, add the place: llm://ADDRESS?a=MULTIADDR.',
+      cause,
+    })
+  }
+}
+
+const fileSchema = z.object({ entries: z.array(seenEntrySchema).max(p2pLimits.seenRecords) })
+
+async function loadSeen(path: string | undefined): Promise<SeenRecords> {
+  if (path === undefined) return createSeenRecords()
+  try {
+    return createSeenRecords(fileSchema.parse(JSON.parse(await readFile(path, 'utf8'))).entries)
+  } catch {
+    // Missing or damaged: what was seen is learnt again, record by record.
+    return createSeenRecords()
+  }
+}
