@@ -84,6 +84,12 @@ export async function openChain(
   }
 }
 
+/** Throws as openChain would when layers are missing in the swarm; opens nothing. */
+export function requireCoverage(model: EntryModel, deps: Pick<EntryDeps, 'holders'>): void {
+  const { ring } = divide(model.runner?.span, { start: 0, end: model.spec.nLayers })
+  if (ring !== undefined) planRoute(model, ring, 1, deps)
+}
+
 function openSolo(model: EntryModel, whole: Span, maxContext: number): OpenedChain {
   const held = model.runner?.span
   if (held === undefined || held.start !== 0 || held.end !== whole.end) {
@@ -109,7 +115,7 @@ function planRoute(
   model: EntryModel,
   span: Span,
   maxContext: number,
-  deps: EntryDeps,
+  deps: Pick<EntryDeps, 'holders'>,
 ): { route: Route; exact: boolean } {
   const all = deps.holders(model.modelId, model.recipe)
   const classes = [...new Set([model.numericsClass, ...all.map((holder) => holder.numericsClass)])]

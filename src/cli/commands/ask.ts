@@ -2,13 +2,13 @@ import type { Argv, CommandModule } from 'yargs'
 import type { AskEvent, AskRequest, AskResult } from '../../api/types.ts'
 import { type ErrorCode, LlmNodeError } from '../../base/errors.ts'
 import { formatSpan } from '../../base/span.ts'
-import { findAdmin } from '../admin-client.ts'
+import { findAdmin } from '../../node/admin-client.ts'
 import { addNodeOptions, type GlobalArguments, homeOf, type NodeArguments, overridesOf } from '../context.ts'
 import { interruptSignal } from '../interrupt.ts'
 import { printJson, printLine, printNotice, shortAddress } from '../output.ts'
 
 interface AskArguments extends GlobalArguments, NodeArguments {
-  prompt?: string | undefined
+  prompt: string
   model?: string | undefined
   system?: string | undefined
   maxTokens?: number | undefined
@@ -19,8 +19,8 @@ interface AskArguments extends GlobalArguments, NodeArguments {
   seed?: number | undefined
   stop?: string[] | undefined
   solo: boolean
-  ignoreEnd: boolean
-  logitsDigest: boolean
+  ignoreEnd?: boolean | undefined
+  logitsDigest?: boolean | undefined
 }
 
 export const askCommand: CommandModule<GlobalArguments, AskArguments> = {
@@ -28,14 +28,14 @@ export const askCommand: CommandModule<GlobalArguments, AskArguments> = {
   describe: 'Ask the model, through the swarm or alone',
   builder: (yargs): Argv<AskArguments> =>
     addNodeOptions(yargs)
-      .positional('prompt', { type: 'string', describe: 'What to ask' })
+      .positional('prompt', { type: 'string', demandOption: true, describe: 'What to ask' })
       .option('model', { type: 'string', describe: 'Which model, when this home holds several' })
       .option('system', { type: 'string', describe: 'System message' })
       .option('max-tokens', { type: 'number', describe: 'Longest answer' })
       .option('temperature', { type: 'number', describe: '0: always the most likely token' })
-      .option('top-k', { type: 'number' })
-      .option('top-p', { type: 'number' })
-      .option('min-p', { type: 'number' })
+      .option('top-k', { type: 'number', describe: 'Draw from so many tokens at most' })
+      .option('top-p', { type: 'number', describe: 'Draw from the most likely tokens of this share' })
+      .option('min-p', { type: 'number', describe: 'Draw from tokens of this share of the best one' })
       .option('seed', { type: 'number', describe: 'The same seed gives the same answer' })
       .option('stop', { type: 'string', array: true, describe: 'End the answer before this text' })
       .option('solo', { type: 'boolean', default: false, describe: 'Run all layers here' })
@@ -73,7 +73,7 @@ function requestOf(argv: AskArguments): AskRequest {
     model: argv.model,
     messages: [
       ...(argv.system === undefined ? [] : [{ role: 'system' as const, content: argv.system }]),
-      { role: 'user', content: argv.prompt ?? '' },
+      { role: 'user', content: argv.prompt },
     ],
     maxTokens: argv.maxTokens,
     temperature: argv.temperature,
@@ -83,8 +83,8 @@ function requestOf(argv: AskArguments): AskRequest {
     seed: argv.seed,
     stop: argv.stop,
     solo: argv.solo,
-    ignoreEnd: argv.ignoreEnd,
-    logitsDigest: argv.logitsDigest,
+    ignoreEnd: argv.ignoreEnd ?? false,
+    logitsDigest: argv.logitsDigest ?? false,
   }
 }
 

@@ -1,7 +1,7 @@
 import type { CommandModule } from 'yargs'
 import type { PeerBody } from '../../api/types.ts'
 import { formatSpan } from '../../base/span.ts'
-import { connectAdmin } from '../admin-client.ts'
+import { connectAdmin } from '../../node/admin-client.ts'
 import { type GlobalArguments, homeOf } from '../context.ts'
 import { formatTable, printJson, printLine, shortAddress } from '../output.ts'
 

@@ -1,7 +1,7 @@
 import type { CommandModule } from 'yargs'
 import type { StatusBody } from '../../api/types.ts'
 import { formatSpan } from '../../base/span.ts'
-import { connectAdmin } from '../admin-client.ts'
+import { connectAdmin } from '../../node/admin-client.ts'
 import { type GlobalArguments, homeOf } from '../context.ts'
 import { formatBytes, printJson, printLine } from '../output.ts'
 

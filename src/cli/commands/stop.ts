@@ -1,7 +1,7 @@
 import type { CommandModule } from 'yargs'
 import { LlmNodeError } from '../../base/errors.ts'
+import { connectAdmin } from '../../node/admin-client.ts'
 import { readRunFile } from '../../node/run-file.ts'
-import { connectAdmin } from '../admin-client.ts'
 import { type GlobalArguments, homeOf } from '../context.ts'
 import { printJson, printLine } from '../output.ts'
 

@@ -1,10 +1,10 @@
 import type { Argv, CommandModule } from 'yargs'
 import type { GlobalArguments } from '../context.ts'
-import { printJson, printLine } from '../output.ts'
 
 interface TokenizeArguments extends GlobalArguments {
   model: string
   chat?: string | undefined
+  special: boolean
 }
 
 export const tokenizeCommand: CommandModule<GlobalArguments, TokenizeArguments> = {
@@ -13,11 +13,11 @@ export const tokenizeCommand: CommandModule<GlobalArguments, TokenizeArguments> 
   builder: (yargs): Argv<TokenizeArguments> =>
     yargs
       .option('model', { type: 'string', demandOption: true, describe: 'Folder with tokenizer.json' })
-      .option('chat', { type: 'string', describe: 'File with an array of messages' }),
+      .option('chat', { type: 'string', describe: 'File with an array of messages' })
+      .option('special', { type: 'boolean', default: false, describe: 'Add what the model puts around a text' }),
   async handler(argv) {
     const { runTokenize } = await import('../tokenize.ts')
-    const { items } = await runTokenize({ model: argv.model, chat: argv.chat, input: process.stdin })
-    if (argv.json) return printJson('tokenize', { items })
-    for (const item of items) printLine(item.ids.join(' '))
+    const { model, chat, special, json } = argv
+    await runTokenize({ model, chat, special, json, stdin: process.stdin })
   },
 }

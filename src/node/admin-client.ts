@@ -1,7 +1,7 @@
 import type { AskEvent, AskRequest } from '../api/types.ts'
 import { type ErrorCode, LlmNodeError } from '../base/errors.ts'
-import type { Home } from '../node/home.ts'
-import { type RunState, readRunFile } from '../node/run-file.ts'
+import type { Home } from './home.ts'
+import { type RunState, readRunFile } from './run-file.ts'
 
 /** Speaks to the node that runs on a home. */
 export interface AdminClient {

@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url'
 import { LlmNodeError } from '../../base/errors.ts'
 
 const ENTRY_POINT = fileURLToPath(
-  new URL(import.meta.url.endsWith('.ts') ? '../main.ts' : '../main.js', import.meta.url),
+  new URL(import.meta.url.endsWith('.ts') ? '../../cli/main.ts' : '../../cli/main.js', import.meta.url),
 )
 /** A process that ignores the polite request is ended after this. */
 const STOP_GRACE_MS = 5_000

@@ -1,0 +1,56 @@
+import { type AskEvent, type AskRequest, askSchema } from '../api/types.ts'
+import { LlmNodeError } from '../base/errors.ts'
+import { createLogger } from '../base/logger.ts'
+import { answer } from './askables.ts'
+import { loadConfig } from './home.ts'
+import { loadModel } from './load-model.ts'
+import { createNode, type NodeOptions } from './node.ts'
+
+/**
+ * One answer without a running node: alone with `solo`, otherwise as a node that takes part in the network as long as
+ * the answer lasts and serves nothing. Throws what its parts throw.
+ */
+export async function* askOnce(
+  options: NodeOptions,
+  request: AskRequest,
+  run: { signal: AbortSignal; onNotice(text: string): void },
+): AsyncGenerator<AskEvent> {
+  const checked = askSchema.parse(request)
+  if (!checked.solo) {
+    yield* askAsGuest(options, request, run)
+    return
+  }
+  const config = await loadConfig(options.home, options)
+  const entries = config.models.filter((entry) => entry.ends && (!request.model || entry.name === request.model))
+  const loaded = await Promise.all(
+    entries.slice(0, 1).map((entry) => loadModel(entry, options.home.modelsFolder, config.engine)),
+  )
+  try {
+    const askables = loaded.flatMap((model) => (model.askable === undefined ? [] : [model.askable]))
+    yield* answer(askables, checked, run.signal, noSwarm)
+  } finally {
+    await Promise.all(loaded.map((model) => model.close()))
+  }
+}
+
+/** Nothing beyond this process. */
+const noSwarm = {
+  holders: () => [],
+  contact: () => Promise.reject(new LlmNodeError('INTERNAL', 'There is no swarm here.')),
+  openRing: () => Promise.reject(new LlmNodeError('INTERNAL', 'There is no swarm here.')),
+}
+
+async function* askAsGuest(
+  options: NodeOptions,
+  request: AskRequest,
+  { signal, onNotice }: { signal: AbortSignal; onNotice(text: string): void },
+): AsyncGenerator<AskEvent> {
+  const node = await createNode({ ...options, guest: true }, { logger: createLogger({ level: 'error' }) })
+  try {
+    await node.start()
+    await node.waitForCoverage(request.model, { signal, onNotice })
+    yield* node.control.ask(askSchema.parse(request), signal)
+  } finally {
+    await node.stop()
+  }
+}

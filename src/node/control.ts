@@ -1,0 +1,123 @@
+import type { AskEvent, CheckedAskRequest, CoverageBody, NodeControl, PeerBody, StatusBody } from '../api/types.ts'
+import { fromHex, toHex } from '../base/bytes.ts'
+import { formatSpan } from '../base/span.ts'
+import { mapCoverage } from '../coverage/map.ts'
+import { encodeAddress } from '../p2p/address.ts'
+import { answer } from './askables.ts'
+import { withErrorEvent } from './events.ts'
+import { listeningOf, type NodeParts } from './node.ts'
+import { entryDeps } from './serving.ts'
+import { nodeVersion } from './version.ts'
+
+/** What the API may see and do of a node. */
+export function createControl(parts: NodeParts, onStop: () => void): NodeControl {
+  return {
+    status: () => status(parts),
+    peers: () => peers(parts),
+    coverage: () => coverage(parts),
+    sessions: () => parts.hops.sessions,
+    ask: (request, signal) => withErrorEvent(askHere(parts, request, signal)),
+    stop: onStop,
+  }
+}
+
+async function* askHere(parts: NodeParts, request: CheckedAskRequest, signal: AbortSignal): AsyncGenerator<AskEvent> {
+  const askables = parts.models.flatMap((model) => model.askable ?? [])
+  yield* answer(askables, request, signal, entryDeps(parts))
+}
+
+function status(parts: NodeParts): StatusBody {
+  const { config, identity, peer, hops, onion, models } = parts
+  const peerIds = new Set(peer.connections().map((connection) => connection.peerId))
+  return {
+    address: identity.address,
+    peerId: identity.peerId,
+    network: config.network.name,
+    version: nodeVersion(),
+    pid: process.pid,
+    uptimeS: (Date.now() - parts.startedMs) / 1000,
+    listening: listeningOf(parts),
+    models: models.map((model) => ({
+      name: model.name,
+      modelId: model.holding.modelIdHex,
+      recipe: model.holding.recipe,
+      nLayers: model.spec.nLayers,
+      layers: model.layers?.runner.span ?? null,
+      ends: model.askable !== undefined,
+    })),
+    peers: peerIds.size,
+    sessions: hops.sessions.length,
+    circuits: onion.stats().circuits,
+    decode: hops.decode,
+    rssBytes: process.memoryUsage.rss(),
+    health: health(parts, peerIds.size),
+  }
+}
+
+function health(parts: NodeParts, nPeers: number): StatusBody['health'] {
+  const lines: StatusBody['health'][number][] = []
+  lines.push(
+    nPeers > 0
+      ? { ok: true, text: `${nPeers} peer${nPeers === 1 ? '' : 's'} connected.`, next: null }
+      : {
+          ok: false,
+          text: 'No peer is connected.',
+          next: 'Nodes on one local network meet by themselves; elsewhere start with --bootstrap ADDRESS.',
+        },
+  )
+  for (const model of coverage(parts).models) {
+    const name = model.name ?? model.modelId.slice(0, 12)
+    lines.push(
+      model.complete
+        ? { ok: true, text: `Every layer of ${name} is held.`, next: null }
+        : {
+            ok: false,
+            text: `Layers ${model.gaps.map(formatSpan).join(', ')} of ${name} are held by nobody.`,
+            next: 'Somebody has to hold them: llm-node setup --layers …',
+          },
+    )
+  }
+  return lines
+}
+
+function peers(parts: NodeParts): PeerBody[] {
+  const connected = new Map(parts.peer.connections().map((connection) => [connection.peerId, connection.rttMs]))
+  return parts.swarm.peers().map((peer) => ({
+    address: encodeAddress(peer.advert.addressKey),
+    peerId: peer.advert.peerId,
+    state: peer.advert.serving[0]?.state ?? 'online',
+    connected: connected.has(peer.advert.peerId),
+    rttMs: peer.rttMs ?? connected.get(peer.advert.peerId) ?? null,
+    version: peer.advert.version,
+    serving: peer.advert.serving.map(({ modelId, recipe, span }) => ({ modelId: toHex(modelId), recipe, span })),
+  }))
+}
+
+/** Models that are known here: this node's own, and those that its peers serve. */
+function coverage(parts: NodeParts): CoverageBody {
+  const own = new Map(
+    parts.models.map((model) => [`${model.holding.modelIdHex} ${model.holding.recipe}`, model] as const),
+  )
+  const seen = parts.swarm.peers().flatMap(({ advert }) => advert.serving)
+  const keys = new Set([...own.keys(), ...seen.map(({ modelId, recipe }) => `${toHex(modelId)} ${recipe}`)])
+  const models = [...keys].map((key) => {
+    const [modelId = '', recipe = ''] = key.split(' ')
+    const model = own.get(key)
+    const holders = parts.swarm.holders(fromHex(modelId), recipe)
+    const lastLayer = Math.max(0, ...holders.map((holder) => holder.span.end))
+    const { replicas, gaps } = mapCoverage(holders, model?.spec.nLayers ?? lastLayer)
+    return {
+      name: model?.name ?? null,
+      modelId,
+      recipe,
+      nLayers: model?.spec.nLayers ?? null,
+      replicas,
+      gaps,
+      complete: gaps.length === 0,
+      holders: holders.map(({ address, span, state }) => {
+        return { address, span, state, self: address === parts.identity.address }
+      }),
+    }
+  })
+  return { models }
+}

@@ -1,0 +1,174 @@
+import type { AskEvent, AskRequest, NodeControl } from '../api/types.ts'
+import { askSchema } from '../api/types.ts'
+import { systemClock } from '../base/clock.ts'
+import type { Config, ConfigOverrides } from '../base/config.ts'
+import { LlmNodeError } from '../base/errors.ts'
+import type { Logger } from '../base/logger.ts'
+import { createSwarmView, type SwarmView } from '../coverage/announce.ts'
+import { createOnionService, type OnionService } from '../onion/service.ts'
+import { type Identity, loadOrCreateIdentity } from '../p2p/identity.ts'
+import { createPeerNode, type PeerNode } from '../p2p/peer-node.ts'
+import { createHopServer, type HopServer } from '../pipeline/hop-server.ts'
+import { createControl } from './control.ts'
+import { type Home, loadConfig, prepareHome } from './home.ts'
+import { listenAddresses } from './listen.ts'
+import { type LoadedModel, loadModel } from './load-model.ts'
+import { entryDeps, servingOf } from './serving.ts'
+import { nodeVersion } from './version.ts'
+
+export interface NodeOptions {
+  readonly home: Home
+  readonly env: Readonly<Record<string, string | undefined>>
+  readonly overrides?: ConfigOverrides
+  /** Only asks: loads no layers for others, says nothing about itself, keeps nothing on disk. */
+  readonly guest?: boolean
+}
+
+/** A node in this process: identity, network, circuits, layers. */
+export interface LlmNode {
+  readonly address: string
+  readonly network: string
+  readonly config: Config
+  readonly control: NodeControl
+  /** Resolves when it listens, has loaded its models and said what it serves. */
+  start(): Promise<void>
+  /** Where others can dial it: multiaddrs with /p2p/PEERID. */
+  listening(): string[]
+  ask(request: AskRequest, signal: AbortSignal): AsyncIterable<AskEvent>
+  /** Resolves when every layer of the model is served by someone; gives up with the gap's own error. */
+  waitForCoverage(model: string | undefined, run: { signal: AbortSignal; onNotice(text: string): void }): Promise<void>
+  /** Says good-bye, closes circuits, frees everything. Idempotent. */
+  stop(): Promise<void>
+}
+
+/** What the parts of a running node share. */
+export interface NodeParts {
+  readonly config: Config
+  readonly identity: Identity
+  readonly peer: PeerNode
+  readonly onion: OnionService
+  readonly hops: HopServer
+  readonly swarm: SwarmView
+  readonly models: LoadedModel[]
+  readonly startedMs: number
+  readonly guest: boolean
+}
+
+/** Builds a node from a home. Throws BAD_CONFIG, HOME_UNUSABLE, HOME_IN_USE, BAD_INPUT. */
+export async function createNode(
+  options: NodeOptions,
+  deps: { logger: Logger; onStop?: () => void },
+): Promise<LlmNode> {
+  const { home, guest = false } = options
+  const { logger } = deps
+  await prepareHome(home)
+  const config = await loadConfig(home, options)
+  const identity = await loadOrCreateIdentity(home.keysFolder, { nowMs: Date.now() })
+  const peer = await createPeerNode(
+    {
+      network: config.network.name,
+      version: nodeVersion(),
+      listen: await listenAddresses(config.network),
+      mdns: config.network.mdns,
+      bootstrap: config.network.bootstrap,
+      ...(guest ? {} : { folder: home.dataFolder }),
+    },
+    { identity, logger },
+  )
+  const hops = createHopServer()
+  const swarm = await createSwarmView(
+    { network: config.network.name, version: nodeVersion(), folder: guest ? undefined : home.dataFolder },
+    { peer, identity, clock: systemClock, logger },
+  )
+  const onion = createOnionService(
+    { identity, network: config.network.name, relay: !guest, lan: true, published: () => !guest },
+    { transport: peer, compute: guest ? null : hops, clock: systemClock, logger },
+  )
+  const parts: NodeParts = { config, identity, peer, onion, hops, swarm, models: [], startedMs: Date.now(), guest }
+  return assemble(parts, options, deps)
+}
+
+function assemble(parts: NodeParts, options: NodeOptions, deps: { onStop?: () => void }): LlmNode {
+  const { config, identity, peer, swarm, models } = parts
+  const control = createControl(parts, deps.onStop ?? (() => {}))
+  const state: { stopping?: Promise<void> } = {}
+  return {
+    address: identity.address,
+    network: config.network.name,
+    config,
+    control,
+    async start() {
+      const loading = loadModels(parts, options.home)
+      // A network that cannot start is the first thing to say; models that were being loaded are put away by stop().
+      loading.catch(() => {})
+      await peer.start()
+      await swarm.start()
+      await loading
+      await publish(parts)
+    },
+    listening: () => listeningOf(parts),
+    ask: (request, signal) => control.ask(askSchema.parse(request), signal),
+    async waitForCoverage(name, { signal, onNotice }) {
+      await waitForCoverage(parts, name, signal, onNotice)
+    },
+    stop() {
+      state.stopping ??= (async () => {
+        await swarm.stop()
+        await parts.onion.stop()
+        await peer.stop()
+        await Promise.all(models.map((model) => model.close()))
+      })()
+      return state.stopping
+    },
+  }
+}
+
+export function listeningOf({ peer }: NodeParts): string[] {
+  return peer.self.addrs().map((addr) => `${addr}/p2p/${peer.self.peerId}`)
+}
+
+async function loadModels(parts: NodeParts, home: Home): Promise<void> {
+  const { config, models, hops, guest } = parts
+  for (const entry of config.models) {
+    if (guest && !entry.ends) continue
+    const model = await loadModel(entry, home.modelsFolder, config.engine)
+    models.push(model)
+    if (model.layers !== undefined && !guest) {
+      const { modelId } = model.holding
+      hops.serve({ modelId, numericsClass: model.numericsClass, runner: model.layers.runner })
+    }
+  }
+}
+
+async function publish(parts: NodeParts): Promise<void> {
+  if (!parts.guest) await parts.swarm.publish(servingOf(parts, 'online'))
+}
+
+/** How long a node that has just come waits for the swarm before it says what is missing. */
+const COVERAGE_WAIT_MS = 15_000
+
+async function waitForCoverage(
+  parts: NodeParts,
+  name: string | undefined,
+  signal: AbortSignal,
+  onNotice: (text: string) => void,
+): Promise<void> {
+  const askables = parts.models.flatMap((model) => model.askable ?? [])
+  const { chooseModel } = await import('./askables.ts')
+  const model = chooseModel(askables, name)
+  const deps = entryDeps(parts)
+  const { requireCoverage } = await import('../pipeline/entry.ts')
+  const deadline = AbortSignal.timeout(COVERAGE_WAIT_MS)
+  for (let waited = false; ; waited = true) {
+    const changed = parts.swarm.nextChange(AbortSignal.any([signal, deadline]))
+    try {
+      requireCoverage(model, deps)
+      return
+    } catch (error) {
+      if (!waited) onNotice('Looking for peers …')
+      signal.throwIfAborted()
+      if (deadline.aborted || !(error instanceof LlmNodeError)) throw error
+      await changed
+    }
+  }
+}

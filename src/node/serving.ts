@@ -1,0 +1,43 @@
+import { concatBytes, fromHex } from '../base/bytes.ts'
+import { LlmNodeError } from '../base/errors.ts'
+import type { Serving } from '../coverage/advert.ts'
+import type { ServingState } from '../coverage/map.ts'
+import type { EntryDeps } from '../pipeline/entry.ts'
+import type { NodeParts } from './node.ts'
+
+/** What this node tells the swarm about its layers. */
+export function servingOf({ models }: NodeParts, state: ServingState): Serving[] {
+  return models.flatMap((model): Serving[] => {
+    if (model.layers === undefined) return []
+    const { runner, cost } = model.layers
+    const digests: Uint8Array[] = []
+    for (let layer = runner.span.start; layer < runner.span.end; layer++) {
+      const held = model.holding.layers.get(layer)
+      if (held === undefined) throw new LlmNodeError('INTERNAL', `Layer ${layer} is served and not held.`)
+      digests.push(fromHex(held.digest))
+    }
+    return [
+      {
+        modelId: model.holding.modelId,
+        span: runner.span,
+        recipe: runner.recipe,
+        numericsClass: model.numericsClass,
+        state,
+        decodeMs: cost.decodeMs,
+        prefillMs: cost.prefillMs,
+        freeKvTokens: runner.freeKvTokens,
+        layerDigests: concatBytes(...digests),
+      },
+    ]
+  })
+}
+
+/** How this node's entry sees the swarm: everybody but itself. */
+export function entryDeps({ swarm, onion, identity }: NodeParts): EntryDeps {
+  return {
+    holders: (modelId, recipe) =>
+      swarm.holders(modelId, recipe).filter((holder) => holder.address !== identity.address),
+    contact: (address, options) => swarm.contact(address, options),
+    openRing: (options, run) => onion.openRing(options, run),
+  }
+}
