@@ -1,7 +1,7 @@
 import { type FileHandle, open } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { LlmNodeError } from '../base/errors.ts'
-import type { ModelSource } from './source.ts'
+import type { FileVersion, ModelSource } from './source.ts'
 
 /** Bytes read from the disk at once. */
 const readBytes = 1_048_576
@@ -22,17 +22,26 @@ export function createFolderSource(folder: string): ModelSource {
       }
     },
     async openRange({ file, begin, end, known, signal }) {
-      const handle = await openFile(folder, file)
-      if (!handle) throw new LlmNodeError('MODEL_NOT_FOUND', `${folder} has no ${file}.`, { meta: { file } })
-      const { size, mtimeMs } = await handle.stat()
-      const version = `"${size}-${mtimeMs}"`
-      if (begin >= size || (known && (known.version !== version || known.fileBytes !== size))) {
-        await handle.close()
-        throw new LlmNodeError('MODEL_CHANGED', `${file} has changed.`, { meta: { file } })
+      const found = await examine(folder, file)
+      const { version, fileBytes } = found
+      if (begin >= fileBytes || (known && (known.version !== version || known.fileBytes !== fileBytes))) {
+        throw changed(file)
       }
-      const stop = Math.min(end, size)
-      return { version, fileBytes: size, end: stop, chunks: readChunks(handle, file, begin, stop, signal) }
+      const stop = Math.min(end, fileBytes)
+      return { ...found, end: stop, chunks: readChunks(folder, file, found, begin, stop, signal) }
     },
+  }
+}
+
+/** Size and time of the last change stand for the version: there is no better one without reading the file. */
+async function examine(folder: string, file: string): Promise<FileVersion> {
+  const handle = await openFile(folder, file)
+  if (!handle) throw new LlmNodeError('MODEL_NOT_FOUND', `${folder} has no ${file}.`, { meta: { file } })
+  try {
+    const { size, mtimeMs } = await handle.stat()
+    return { version: `"${size}-${mtimeMs}"`, fileBytes: size }
+  } finally {
+    await handle.close()
   }
 }
 
@@ -47,22 +56,32 @@ async function openFile(folder: string, file: string): Promise<FileHandle | null
 }
 
 async function* readChunks(
-  handle: FileHandle,
+  folder: string,
   file: string,
+  expected: FileVersion,
   begin: number,
   end: number,
   signal: AbortSignal | undefined,
 ): AsyncGenerator<Uint8Array> {
+  const handle = await openFile(folder, file)
+  if (!handle) throw changed(file)
   try {
     for (let at = begin; at < end; ) {
       if (signal?.aborted) throw new LlmNodeError('ABORTED', 'Stopped on request.')
       const chunk = new Uint8Array(Math.min(readBytes, end - at))
       const { bytesRead } = await handle.read(chunk, 0, chunk.length, at)
-      if (bytesRead === 0) throw new LlmNodeError('MODEL_CHANGED', `${file} has become shorter.`, { meta: { file } })
+      if (bytesRead === 0 || (await examine(folder, file)).version !== expected.version) throw changed(file)
       at += bytesRead
       yield chunk.subarray(0, bytesRead)
     }
   } finally {
     await handle.close()
   }
+}
+
+function changed(file: string): LlmNodeError {
+  return new LlmNodeError('MODEL_CHANGED', `${file} has changed.`, {
+    hint: 'Run it again; parts of the earlier version are read anew.',
+    meta: { file },
+  })
 }

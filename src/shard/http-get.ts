@@ -202,6 +202,11 @@ function finalFailure(error: PassingFailure): LlmNodeError {
   })
 }
 
+/** Whether another attempt may succeed. */
+export function isPassing(error: unknown): boolean {
+  return error instanceof PassingFailure
+}
+
 /** The body ended before its time: worth another request. */
 export function cutShort(host: string): Error {
   return new PassingFailure(`${host} ended its answer early`, null)

@@ -8,6 +8,7 @@ import {
   type HttpGet,
   type HttpGetDeps,
   type HttpGetOptions,
+  isPassing,
   waitMs,
 } from './http-get.ts'
 import type { FileRange, FileVersion, ModelSource, RangeRequest } from './source.ts'
@@ -69,14 +70,22 @@ export function createHttpSource(options: HttpSourceOptions, deps: HttpGetDeps =
       async function* resumed({ range, bytes }: OpenedRange): AsyncGenerator<Uint8Array> {
         let current: AsyncGenerator<Uint8Array> | null = bytes
         let at = request.begin
-        const nextChunk = async () => {
+        let answerBegin = at
+        const nextChunk = async (): Promise<Uint8Array> => {
+          answerBegin = current ? answerBegin : at
           const from = current ?? (await open(at, range.end, range)).bytes
           // Whatever goes wrong with this answer, the next attempt asks anew from where the bytes ended.
           current = null
-          const { value, done } = await from.next()
-          if (done) throw cutShort(url.host)
-          current = from
-          return value
+          try {
+            const { value, done } = await from.next()
+            if (done) throw cutShort(url.host)
+            current = from
+            return value
+          } catch (error) {
+            // An answer that brought something is followed by the next request at once.
+            if (isPassing(error) && at > answerBegin) return nextChunk()
+            throw error
+          }
         }
         try {
           while (at < range.end) {
