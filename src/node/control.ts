@@ -5,7 +5,7 @@ import { mapCoverage } from '../coverage/map.ts'
 import { encodeAddress } from '../p2p/address.ts'
 import { answer } from './askables.ts'
 import { withErrorEvent } from './events.ts'
-import { listeningOf, type NodeParts } from './node.ts'
+import { listeningOf, type NodeParts } from './parts.ts'
 import { entryDeps } from './serving.ts'
 import { nodeVersion } from './version.ts'
 
@@ -47,7 +47,7 @@ function status(parts: NodeParts): StatusBody {
     })),
     peers: peerIds.size,
     sessions: hops.sessions.length,
-    circuits: onion.stats().circuits,
+    circuits: onion.stats().relayCircuits + onion.stats().computeCircuits,
     decode: hops.decode,
     rssBytes: process.memoryUsage.rss(),
     health: health(parts, peerIds.size),

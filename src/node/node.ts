@@ -4,15 +4,18 @@ import { systemClock } from '../base/clock.ts'
 import type { Config, ConfigOverrides } from '../base/config.ts'
 import { LlmNodeError } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
-import { createSwarmView, type SwarmView } from '../coverage/announce.ts'
-import { createOnionService, type OnionService } from '../onion/service.ts'
-import { type Identity, loadOrCreateIdentity } from '../p2p/identity.ts'
-import { createPeerNode, type PeerNode } from '../p2p/peer-node.ts'
-import { createHopServer, type HopServer } from '../pipeline/hop-server.ts'
+import { createSwarmView } from '../coverage/announce.ts'
+import { createOnionService } from '../onion/service.ts'
+import { loadOrCreateIdentity } from '../p2p/identity.ts'
+import { createPeerNode } from '../p2p/peer-node.ts'
+import { requireCoverage } from '../pipeline/entry.ts'
+import { createHopServer } from '../pipeline/hop-server.ts'
+import { chooseModel } from './askables.ts'
 import { createControl } from './control.ts'
 import { type Home, loadConfig, prepareHome } from './home.ts'
 import { listenAddresses } from './listen.ts'
-import { type LoadedModel, loadModel } from './load-model.ts'
+import { loadModel } from './load-model.ts'
+import { listeningOf, type NodeParts } from './parts.ts'
 import { entryDeps, servingOf } from './serving.ts'
 import { nodeVersion } from './version.ts'
 
@@ -39,19 +42,6 @@ export interface LlmNode {
   waitForCoverage(model: string | undefined, run: { signal: AbortSignal; onNotice(text: string): void }): Promise<void>
   /** Says good-bye, closes circuits, frees everything. Idempotent. */
   stop(): Promise<void>
-}
-
-/** What the parts of a running node share. */
-export interface NodeParts {
-  readonly config: Config
-  readonly identity: Identity
-  readonly peer: PeerNode
-  readonly onion: OnionService
-  readonly hops: HopServer
-  readonly swarm: SwarmView
-  readonly models: LoadedModel[]
-  readonly startedMs: number
-  readonly guest: boolean
 }
 
 /** Builds a node from a home. Throws BAD_CONFIG, HOME_UNUSABLE, HOME_IN_USE, BAD_INPUT. */
@@ -123,10 +113,6 @@ function assemble(parts: NodeParts, options: NodeOptions, deps: { onStop?: () =>
   }
 }
 
-export function listeningOf({ peer }: NodeParts): string[] {
-  return peer.self.addrs().map((addr) => `${addr}/p2p/${peer.self.peerId}`)
-}
-
 async function loadModels(parts: NodeParts, home: Home): Promise<void> {
   const { config, models, hops, guest } = parts
   for (const entry of config.models) {
@@ -154,10 +140,8 @@ async function waitForCoverage(
   onNotice: (text: string) => void,
 ): Promise<void> {
   const askables = parts.models.flatMap((model) => model.askable ?? [])
-  const { chooseModel } = await import('./askables.ts')
   const model = chooseModel(askables, name)
   const deps = entryDeps(parts)
-  const { requireCoverage } = await import('../pipeline/entry.ts')
   const deadline = AbortSignal.timeout(COVERAGE_WAIT_MS)
   for (let waited = false; ; waited = true) {
     const changed = parts.swarm.nextChange(AbortSignal.any([signal, deadline]))

@@ -3,7 +3,7 @@ import { LlmNodeError } from '../base/errors.ts'
 import type { Serving } from '../coverage/advert.ts'
 import type { ServingState } from '../coverage/map.ts'
 import type { EntryDeps } from '../pipeline/entry.ts'
-import type { NodeParts } from './node.ts'
+import type { NodeParts } from './parts.ts'
 
 /** What this node tells the swarm about its layers. */
 export function servingOf({ models }: NodeParts, state: ServingState): Serving[] {

@@ -1,0 +1,25 @@
+import type { Config } from '../base/config.ts'
+import type { SwarmView } from '../coverage/announce.ts'
+import type { OnionService } from '../onion/service.ts'
+import type { Identity } from '../p2p/identity.ts'
+import type { PeerNode } from '../p2p/peer-node.ts'
+import type { HopServer } from '../pipeline/hop-server.ts'
+import type { LoadedModel } from './load-model.ts'
+
+/** What the parts of a running node share. */
+export interface NodeParts {
+  readonly config: Config
+  readonly identity: Identity
+  readonly peer: PeerNode
+  readonly onion: OnionService
+  readonly hops: HopServer
+  readonly swarm: SwarmView
+  readonly models: LoadedModel[]
+  readonly startedMs: number
+  readonly guest: boolean
+}
+
+/** Where others can dial this node: multiaddrs with /p2p/PEERID. */
+export function listeningOf({ peer }: NodeParts): string[] {
+  return peer.self.addrs().map((addr) => `${addr}/p2p/${peer.self.peerId}`)
+}
