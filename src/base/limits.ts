@@ -233,6 +233,8 @@ export const templateLimits = {
 export const cliLimits = {
   /** Texts for `tokenize`: the largest test sets have a few MB. */
   stdinBytes: 67_108_864,
+  /** What `logits` keeps in memory and writes. */
+  logitsBytes: 4 * 2 ** 30,
 } as const
 
 /** Adverts and their exchange (src/coverage). */

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { utf8 } from '../base/bytes.ts'
 import { assertInput, LlmNodeError } from '../base/errors.ts'
 import { cliLimits, shardLimits } from '../base/limits.ts'
-import { type Span, spanLength } from '../base/span.ts'
+import { formatSpan, type Span, spanContains } from '../base/span.ts'
 import type { ModelSpec } from '../model/spec.ts'
 import { downloadModel } from '../shard/download.ts'
 import { createModelEnds, type ModelEnds } from '../shard/ends.ts'
@@ -65,8 +65,7 @@ export async function runLogits(options: LogitsOptions): Promise<LogitsResult> {
   try {
     const parts = await loadParts(options, folder, (record) => runs.push(record))
     try {
-      const generation = createGeneration(parts, options)
-      const { tensors, greedy } = await generation.run()
+      const { tensors, greedy } = await new Generation(parts, options).run()
       if (options.out !== undefined) await writeTensors(options.out, tensors)
       return { schema: 'llm-node/logits/1', ids: promptIds, greedy, digest: digestTensors(tensors), runs }
     } finally {
@@ -88,8 +87,8 @@ export function splitLayers(nLayers: number, split: readonly number[] | undefine
       hint: 'Give the layers at which to cut, for example 4,8, or lengths that add up, for example 4,4,4.',
     })
   }
-  let sum = 0
-  const ends = rising ? [...split] : split.map((length) => (sum += length))
+  const sums = split.map((_, i) => split.slice(0, i + 1).reduce((sum, length) => sum + length, 0))
+  const ends = rising ? [...split] : sums
   if (ends.at(-1) !== nLayers) ends.push(nLayers)
   return ends.map((end, i) => ({ start: ends[i - 1] ?? 0, end }))
 }
@@ -148,24 +147,107 @@ function withoutTokenizer(source: ModelSource): ModelSource {
   }
 }
 
-function createGeneration({ spec, runners, ends }: Parts, options: LogitsOptions) {
-  const { promptIds, steps, signal } = options
-  const { hiddenSize, vocabSize } = spec
-  const rowsPerFrame = options.rows ?? shardLimits.runRows
-  const maxContext = promptIds.length + Math.max(0, steps - 1)
-  const shortLimit = shortFactorLimit(spec.rope) ?? Number.POSITIVE_INFINITY
-  const logitsBytes = (promptIds.length + steps) * vocabSize * 4
-  assertInput(logitsBytes <= cliLimits.logitsBytes, `The logits would take ${logitsBytes} bytes; ask for less at once.`)
+/** One prompt and the greedy tokens after it. */
+class Generation {
+  readonly #parts: Parts
+  readonly #options: LogitsOptions
+  /** The long factors of a longrope model hold beyond this many positions (engine.md §1). */
+  readonly #shortLimit: number
 
-  const openSessions = (spans: readonly Span[], longRope: boolean): KvSession[] =>
-    spans.map((span) => {
-      const runner = runners.find((held) => held.span.start <= span.start && span.end <= held.span.end)
+  constructor(parts: Parts, options: LogitsOptions) {
+    const { spec } = parts
+    const bytes = (options.promptIds.length + options.steps) * spec.vocabSize * 4
+    assertInput(bytes <= cliLimits.logitsBytes, `The logits would take ${bytes} bytes; ask for less at once.`)
+    this.#parts = parts
+    this.#options = options
+    this.#shortLimit = shortFactorLimit(spec.rope) ?? Number.POSITIVE_INFINITY
+  }
+
+  async run(): Promise<{ tensors: NamedTensor[]; greedy: number[] }> {
+    const { spec, ends } = this.#parts
+    const { promptIds, steps, hidden } = this.#options
+    const embedded = await ends.embed(promptIds)
+    const sessions = this.#open(this.#spans(), promptIds.length)
+    const atCuts = await this.#through(sessions, embedded)
+    const logits = await ends.logits(atCuts.at(-1) ?? embedded)
+    const { greedy, decodeLogits } = await this.#decode(sessions, logits.slice(logits.length - spec.vocabSize))
+    const tensors: NamedTensor[] = [
+      { name: 'logits', shape: [promptIds.length, spec.vocabSize], data: logits },
+      { name: 'decode_logits', shape: [steps, spec.vocabSize], data: decodeLogits },
+    ]
+    if (hidden === true) tensors.push(...(await this.#hidden(embedded, atCuts)))
+    return { tensors, greedy }
+  }
+
+  /** `row`: the logits after the prompt. Closes the sessions. */
+  async #decode(
+    sessions: readonly KvSession[],
+    row: Float32Array,
+  ): Promise<{ greedy: number[]; decodeLogits: Float32Array }> {
+    const { spec, ends } = this.#parts
+    const { promptIds, steps } = this.#options
+    const decodeLogits = new Float32Array(steps * spec.vocabSize)
+    const greedy: number[] = []
+    for (let open = sessions; ; ) {
+      if (greedy.length < steps) {
+        decodeLogits.set(row, greedy.length * spec.vocabSize)
+        greedy.push(largestId(row))
+      }
+      const known = promptIds.length + greedy.length
+      const crosses = known > this.#shortLimit && known - 1 <= this.#shortLimit
+      if (crosses || greedy.length === steps) for (const session of open) session.close()
+      if (greedy.length === steps) return { greedy, decodeLogits }
+      // Where the long factors begin, they hold for all positions: everything is computed anew.
+      if (crosses) open = this.#open(this.#spans(), known)
+      const ids = crosses ? [...promptIds, ...greedy] : greedy.slice(-1)
+      const hidden = (await this.#through(open, await ends.embed(ids))).at(-1) ?? new Float32Array()
+      row = await ends.logits(hidden.slice(hidden.length - spec.hiddenSize))
+    }
+  }
+
+  /** The prompt once more, layer by layer; where the parts were cut it has to be what came out of them. */
+  async #hidden(embedded: Float32Array, atCuts: readonly Float32Array[]): Promise<NamedTensor[]> {
+    const { spec, runners } = this.#parts
+    const nTokens = this.#options.promptIds.length
+    const single = Array.from({ length: spec.nLayers }, (_, start) => ({ start, end: start + 1 }))
+    const sessions = this.#open(single, nTokens)
+    const layers = await this.#through(sessions, embedded)
+    for (const session of sessions) session.close()
+    for (const [i, { span }] of runners.entries()) {
+      const [whole, apart] = [atCuts[i], layers[span.end - 1]]
+      if (whole === undefined || apart === undefined || !Buffer.from(whole.buffer).equals(Buffer.from(apart.buffer))) {
+        throw new LlmNodeError(
+          'ENGINE_FAILED',
+          `Layers ${formatSpan(span)} one by one are not what they are together.`,
+          {
+            hint: 'This machine does not compute exactly. Please report it with the output of "llm-node doctor".',
+          },
+        )
+      }
+    }
+    const shape = [nTokens, spec.hiddenSize]
+    return [embedded, ...layers].map((data, i) => ({ name: `hidden.${i}`, shape, data }))
+  }
+
+  #spans(): Span[] {
+    return this.#parts.runners.map(({ span }) => span)
+  }
+
+  /** Sessions for a sequence that is `nTokens` long now. */
+  #open(spans: readonly Span[], nTokens: number): KvSession[] {
+    const { promptIds, steps } = this.#options
+    const maxContext = promptIds.length + Math.max(0, steps - 1)
+    return spans.map((span) => {
+      const runner = this.#parts.runners.find((held) => spanContains(held.span, span))
       if (runner === undefined) throw new LlmNodeError('INTERNAL', 'No part holds these layers.')
-      return runner.openSession({ span, maxContext, longRope })
+      return runner.openSession({ span, maxContext, longRope: nTokens > this.#shortLimit })
     })
+  }
 
-  /** Sends rows through the sessions, in frames; what comes out of each session, whole. */
-  const through = async (sessions: readonly KvSession[], rows: Float32Array): Promise<Float32Array[]> => {
+  /** Sends rows through the sessions, in frames: what comes out of each session, whole. */
+  async #through(sessions: readonly KvSession[], rows: Float32Array): Promise<Float32Array[]> {
+    const { hiddenSize } = this.#parts.spec
+    const { rows: rowsPerFrame = shardLimits.runRows, signal } = this.#options
     const outputs = sessions.map(() => new Float32Array(rows.length))
     const from = sessions[0]?.length ?? 0
     for (let at = 0; at < rows.length; at += rowsPerFrame * hiddenSize) {
@@ -177,60 +259,6 @@ function createGeneration({ spec, runners, ends }: Parts, options: LogitsOptions
     }
     return outputs
   }
-
-  const run = async () => {
-    const spans = runners.map(({ span }) => span)
-    let long = promptIds.length > shortLimit
-    let sessions = openSessions(spans, long)
-    const embedded = await ends.embed(promptIds)
-    const atCuts = await through(sessions, embedded)
-    const logits = await ends.logits(atCuts.at(-1) ?? embedded)
-    const decodeLogits = new Float32Array(steps * vocabSize)
-    const greedy: number[] = []
-    for (let row = logits.slice(logits.length - vocabSize); greedy.length < steps; ) {
-      decodeLogits.set(row, greedy.length * vocabSize)
-      greedy.push(largestId(row))
-      if (greedy.length === steps) break
-      const nTokens = promptIds.length + greedy.length
-      let next = greedy.slice(-1)
-      if (nTokens > shortLimit && !long) {
-        // From here on the long factors hold, for all positions: everything is computed anew (engine.md §1).
-        for (const session of sessions) session.close()
-        long = true
-        sessions = openSessions(spans, long)
-        next = [...promptIds, ...greedy]
-      }
-      const hidden = (await through(sessions, await ends.embed(next))).at(-1) ?? new Float32Array()
-      row = await ends.logits(hidden.slice(hidden.length - hiddenSize))
-    }
-    for (const session of sessions) session.close()
-    const tensors: NamedTensor[] = [
-      { name: 'logits', shape: [promptIds.length, vocabSize], data: logits },
-      { name: 'decode_logits', shape: [steps, vocabSize], data: decodeLogits },
-    ]
-    if (options.hidden === true) tensors.push(...(await hiddenRows(embedded, atCuts)))
-    return { tensors, greedy }
-  }
-
-  /** The prompt once more, layer by layer; where the parts were cut it has to be what came out of them. */
-  const hiddenRows = async (embedded: Float32Array, atCuts: readonly Float32Array[]): Promise<NamedTensor[]> => {
-    const single = Array.from({ length: spec.nLayers }, (_, start) => ({ start, end: start + 1 }))
-    const sessions = openSessions(single, promptIds.length > shortLimit)
-    const layers = await through(sessions, embedded)
-    for (const session of sessions) session.close()
-    for (const [i, { span }] of runners.entries()) {
-      const [whole, apart] = [atCuts[i], layers[span.end - 1]]
-      if (whole === undefined || apart === undefined || !Buffer.from(whole.buffer).equals(Buffer.from(apart.buffer))) {
-        throw new LlmNodeError('ENGINE_FAILED', `Layers one by one are not layers ${span.start} to ${span.end - 1}.`, {
-          hint: 'This machine does not compute exactly. Please report it with the output of "llm-node doctor".',
-          meta: { start: span.start, layers: spanLength(span) },
-        })
-      }
-    }
-    const shape = [promptIds.length, hiddenSize]
-    return [embedded, ...layers].map((data, i) => ({ name: `hidden.${i}`, shape, data }))
-  }
-  return { run }
 }
 
 function largestId(logits: Float32Array): number {
