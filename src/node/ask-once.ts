@@ -4,7 +4,7 @@ import { createLogger } from '../base/logger.ts'
 import { answer } from './askables.ts'
 import { loadConfig } from './home.ts'
 import { loadModel } from './load-model.ts'
-import { createNode, type NodeOptions } from './node.ts'
+import type { NodeOptions } from './node.ts'
 
 /**
  * One answer without a running node: alone with `solo`, otherwise as a node that takes part in the network as long as
@@ -45,6 +45,8 @@ async function* askAsGuest(
   request: AskRequest,
   { signal, onNotice }: { signal: AbortSignal; onNotice(text: string): void },
 ): AsyncGenerator<AskEvent> {
+  // Loaded only here: alone needs no network.
+  const { createNode } = await import('./node.ts')
   const node = await createNode({ ...options, guest: true }, { logger: createLogger({ level: 'error' }) })
   try {
     await node.start()
