@@ -1,0 +1,292 @@
+import { isLlmNodeError, LlmNodeError } from '../base/errors.ts'
+import { type ControlMessage, unwrapControl, wrapControl } from './control.ts'
+import { badFrame, COMMAND, decodeControl, encodeControl, frameLength } from './frames.ts'
+import { createClientHandshake, type HandshakeTarget } from './handshake.ts'
+import {
+  type ClientMessage,
+  decodeServerMessage,
+  encodeClientMessage,
+  type ServerMessage,
+} from './handshake-messages.ts'
+import type { HopContext } from './hop-context.ts'
+import { checkPlainBody, decodeFail, decodeOk, encodeExtend, OP, type Op, PING_BYTES } from './ops.ts'
+import type { FrameLink, PeerTarget } from './ports.ts'
+import { createOpener, createSealer, type Opener, type Sealer } from './ratchet.ts'
+import type { HopTarget } from './ring.ts'
+import { hopError } from './ring-errors.ts'
+import { createSendQueue, type SendQueue } from './send-queue.ts'
+
+export interface RequestOptions {
+  readonly timeoutMs: number
+  readonly signal?: AbortSignal
+}
+
+/** The entry's view of its circuit: the handshakes, and one op at a time with each hop. */
+export interface EntryCircuit {
+  /** Opens the link to the first hop and does its handshake. */
+  connect(target: PeerTarget & HandshakeTarget, message: ClientMessage, signal: AbortSignal): Promise<ServerMessage>
+  /** Lets the last hop extend to `target`. `onCreate` sees X before anything is sent. */
+  extend(
+    target: PeerTarget & HandshakeTarget,
+    message: ClientMessage,
+    options: { signal: AbortSignal; onCreate?: (publicX: Uint8Array) => void },
+  ): Promise<ServerMessage>
+  /** Sends PIPE_SET, RELAY_SET or TRUNCATE and waits for OK. Throws PEER_REFUSED with the hop's status, HOP_TIMEOUT, …. */
+  request(hop: number, op: Op, body: Uint8Array, options: RequestOptions): Promise<void>
+  /** Milliseconds until the answer. Throws HOP_TIMEOUT. */
+  ping(hop: number, options: RequestOptions): Promise<number>
+  sendData(frame: Uint8Array): void
+  /** Why the circuit has ended; undefined: it has not. */
+  readonly ended: LlmNodeError | undefined
+  /** Ends the circuit; every waiting request rejects with `error`. Idempotent. */
+  end(error: LlmNodeError): void
+}
+
+interface PendingOp {
+  readonly op: Op
+  resolve(message: ControlMessage): void
+  reject(error: LlmNodeError): void
+}
+
+interface HopKeys {
+  readonly forward: Sealer
+  readonly backward: Opener
+}
+
+/** `onEnded` is called once, whatever ended the circuit. */
+export function createEntryCircuit(
+  context: HopContext,
+  hops: readonly HopTarget[],
+  onEnded: (error: LlmNodeError) => void,
+): EntryCircuit {
+  return new OutboundCircuit(context, hops, onEnded)
+}
+
+class OutboundCircuit implements EntryCircuit {
+  ended: LlmNodeError | undefined
+  readonly #context: HopContext
+  readonly #hops: readonly HopTarget[]
+  readonly #onEnded: (error: LlmNodeError) => void
+  readonly #keys: HopKeys[] = []
+  readonly #pending = new Map<number, PendingOp>()
+  #link: FrameLink | undefined
+  #queue: SendQueue | undefined
+  #created: { resolve(created: Uint8Array): void; reject(error: LlmNodeError): void } | undefined
+
+  constructor(context: HopContext, hops: readonly HopTarget[], onEnded: (error: LlmNodeError) => void) {
+    this.#context = context
+    this.#hops = hops
+    this.#onEnded = onEnded
+  }
+
+  async connect(
+    target: PeerTarget & HandshakeTarget,
+    message: ClientMessage,
+    signal: AbortSignal,
+  ): Promise<ServerMessage> {
+    const { limits } = this.#context
+    const link = await this.#openLink(target, signal)
+    if (this.ended !== undefined) {
+      link.abort('not wanted')
+      throw this.ended
+    }
+    this.#link = link
+    this.#queue = createSendQueue(link, {
+      // What is under way is bounded by the grants of the hops (ring-session.ts); this only keeps a dead link finite.
+      maxBytes: 2 * limits.queueBytes,
+      meter: { add() {}, remove() {} },
+      timers: this.#context.timers,
+      overflow: () => this.end(hopError(this.#hops, 0, 'CIRCUIT_BROKEN')),
+    })
+    link.onEnd(() => this.end(hopError(this.#hops, 0, 'CIRCUIT_BROKEN')))
+    const handshake = this.#handshake(target, message)
+    const created = await this.#await<Uint8Array>(0, { timeoutMs: limits.createMs, signal }, (resolve, reject) => {
+      this.#created = { resolve, reject }
+      link.onFrame((frame) => this.#onFrame(frame))
+      this.#queue?.push(encodeControl(COMMAND.create, handshake.create))
+    })
+    return this.#finish(0, handshake, created)
+  }
+
+  async extend(
+    target: PeerTarget & HandshakeTarget,
+    message: ClientMessage,
+    options: { signal: AbortSignal; onCreate?: (publicX: Uint8Array) => void },
+  ): Promise<ServerMessage> {
+    const hop = this.#keys.length
+    const handshake = this.#handshake(target, message)
+    options.onCreate?.(handshake.publicKey)
+    const body = encodeExtend({ target, create: handshake.create })
+    const wait = { timeoutMs: this.#context.limits.extendMs, signal: options.signal }
+    const answer = await this.#exchange(hop - 1, OP.extend, body, wait).catch((error: unknown) => {
+      handshake.wipe()
+      // The predecessor is there and says nothing: the link to the new hop is what took too long.
+      throw isLlmNodeError(error, 'HOP_TIMEOUT') ? hopError(this.#hops, hop, 'HOP_TIMEOUT') : error
+    })
+    if (answer.op !== OP.extended) {
+      handshake.wipe()
+      throw hopError(this.#hops, hop, 'PEER_UNREACHABLE')
+    }
+    return this.#finish(hop, handshake, answer.inner)
+  }
+
+  async request(hop: number, op: Op, body: Uint8Array, options: RequestOptions): Promise<void> {
+    const answer = await this.#exchange(hop, op, body, options)
+    if (answer.op === OP.ok) return
+    throw hopError(this.#hops, hop, 'PEER_REFUSED', { status: decodeFail(answer.inner).code })
+  }
+
+  async ping(hop: number, options: RequestOptions): Promise<number> {
+    const { clock, crypto } = this.#context
+    const nonce = crypto.random(PING_BYTES)
+    const startedMs = clock.monotonicMs()
+    const { inner } = await this.#exchange(hop, OP.ping, nonce, options)
+    if (Buffer.compare(inner, nonce) !== 0) this.#violation()
+    return clock.monotonicMs() - startedMs
+  }
+
+  sendData(frame: Uint8Array): void {
+    this.#queue?.push(frame)
+  }
+
+  end(error: LlmNodeError): void {
+    if (this.ended !== undefined) return
+    this.ended = error
+    this.#created?.reject(error)
+    for (const pending of [...this.#pending.values()]) pending.reject(error)
+    for (const { forward, backward } of this.#keys) {
+      forward.wipe()
+      backward.wipe()
+    }
+    this.#queue?.clear()
+    try {
+      this.#link?.send(encodeControl(COMMAND.destroy, new Uint8Array(0)))
+    } catch {
+      // It has ended already.
+    }
+    this.#link?.close()
+    this.#onEnded(error)
+  }
+
+  async #openLink(target: PeerTarget, signal: AbortSignal): Promise<FrameLink> {
+    const { transport, timers, limits } = this.#context
+    const timeout = new AbortController()
+    const cancel = timers.after(limits.connectMs, () => timeout.abort())
+    try {
+      return await transport.open(target, { signal: AbortSignal.any([signal, timeout.signal]) })
+    } catch (cause) {
+      if (signal.aborted) throw aborted()
+      throw hopError(this.#hops, 0, 'PEER_UNREACHABLE', { cause })
+    } finally {
+      cancel()
+    }
+  }
+
+  #handshake(target: HandshakeTarget, message: ClientMessage) {
+    const { options, crypto } = this.#context
+    const clientMessage = encodeClientMessage(message)
+    return createClientHandshake({ target, network: options.network, clientMessage }, crypto)
+  }
+
+  #finish(hop: number, handshake: ReturnType<typeof createClientHandshake>, created: Uint8Array): ServerMessage {
+    try {
+      const { serverMessage, keys } = handshake.finish(created)
+      keys.exporter.wipe()
+      this.#keys[hop] = {
+        forward: createSealer(keys.forward, 'f', this.#context.crypto),
+        backward: createOpener(keys.backward, 'b', this.#context.crypto),
+      }
+      return decodeServerMessage(serverMessage)
+    } catch (cause) {
+      throw hopError(this.#hops, hop, 'AUTH_FAILED', { cause })
+    }
+  }
+
+  #exchange(hop: number, op: Op, body: Uint8Array, options: RequestOptions): Promise<ControlMessage> {
+    return this.#await(hop, options, (resolve, reject) => {
+      if (this.#pending.has(hop)) throw new LlmNodeError('INTERNAL', 'A hop has one op outstanding at a time.')
+      this.#pending.set(hop, { op, resolve, reject })
+      const cmd = op === OP.extend ? COMMAND.controlEarly : COMMAND.control
+      const sealers = this.#keys.slice(0, hop + 1).map((keys) => keys.forward)
+      this.#queue?.pushUrgent(wrapControl(sealers, cmd, { op, inner: body }, this.#context.crypto))
+    })
+  }
+
+  /** A promise that also ends with the circuit, after `timeoutMs`, and with the signal. */
+  #await<T>(
+    hop: number,
+    options: RequestOptions,
+    begin: (resolve: (value: T) => void, reject: (error: LlmNodeError) => void) => void,
+  ): Promise<T> {
+    const { signal, timeoutMs } = options
+    if (this.ended !== undefined) return Promise.reject(this.ended)
+    if (signal?.aborted === true) return Promise.reject(aborted())
+    return new Promise((resolve, reject) => {
+      const settle = () => {
+        cancelTimer()
+        signal?.removeEventListener('abort', onAbort)
+      }
+      const fail = (error: LlmNodeError) => {
+        settle()
+        reject(error)
+      }
+      const onAbort = () => fail(aborted())
+      const cancelTimer = this.#context.timers.after(timeoutMs, () => fail(hopError(this.#hops, hop, 'HOP_TIMEOUT')))
+      signal?.addEventListener('abort', onAbort, { once: true })
+      begin((value) => {
+        settle()
+        resolve(value)
+      }, fail)
+    })
+  }
+
+  #onFrame(frame: Uint8Array): void {
+    if (this.ended !== undefined) return
+    try {
+      if (frameLength(frame) !== frame.length) throw badFrame('length')
+      if (frame[0] === COMMAND.control) this.#onControl(decodeControl(frame))
+      else if (frame[0] === COMMAND.created && this.#created !== undefined) {
+        this.#created.resolve(decodeControl(frame))
+        this.#created = undefined
+      } else if (frame[0] === COMMAND.destroy) this.end(hopError(this.#hops, 0, 'CIRCUIT_BROKEN'))
+      else if (frame[0] !== COMMAND.padding) throw badFrame('cmd')
+    } catch {
+      this.#violation()
+    }
+  }
+
+  #onControl(body: Uint8Array): void {
+    const openers = this.#keys.map((keys) => keys.backward)
+    const { hop, message } = unwrapControl(openers, COMMAND.control, body)
+    const { op, inner } = message
+    if (op === OP.drop) return
+    if (op === OP.truncated) {
+      this.end(hopError(this.#hops, hop + 1, 'CIRCUIT_BROKEN'))
+      return
+    }
+    checkPlainBody(op, inner)
+    const pending = this.#pending.get(hop)
+    if (op === OP.fail && decodeFail(inner).op === OP.forward) {
+      this.end(hopError(this.#hops, hop, 'PEER_REFUSED', { status: decodeFail(inner).code }))
+      return
+    }
+    if (pending === undefined || !isAnswer(pending.op, op, inner)) throw badFrame('op')
+    this.#pending.delete(hop)
+    pending.resolve(message)
+  }
+
+  /** Some hop does not keep to the protocol; which one cannot be known. */
+  #violation(): void {
+    this.end(hopError(this.#hops, 0, 'CIRCUIT_BROKEN'))
+  }
+}
+
+function isAnswer(asked: Op, op: Op, inner: Uint8Array): boolean {
+  if (asked === OP.extend) return op === OP.extended || op === OP.extendFail
+  if (asked === OP.ping) return op === OP.pong
+  return op === OP.ok ? decodeOk(inner) === asked : op === OP.fail && decodeFail(inner).op === asked
+}
+
+export function aborted(): LlmNodeError {
+  return new LlmNodeError('ABORTED', 'Stopped on request.')
+}

@@ -1,0 +1,247 @@
+import { assertInput, LlmNodeError } from '../base/errors.ts'
+import { aborted, type EntryCircuit } from './circuit.ts'
+import { allFinite, bytesOf, frameWireBytes, KIND, rowsOf, type SegmentOpener, type SegmentSealer } from './data.ts'
+import type { HopContext } from './hop-context.ts'
+import type { HopTarget, Ring, RingResult } from './ring.ts'
+import { hopError } from './ring-errors.ts'
+import { createPace, createRingWatch, type RingWatch } from './ring-watch.ts'
+
+/** Frames of at most this many rows count as decode steps (one token, or a few speculated ones). */
+const DECODE_ROWS = 8
+
+export interface RingParts {
+  readonly hops: readonly HopTarget[]
+  readonly circuit: EntryCircuit
+  /** To the first compute hop, with the front relays' layers. */
+  readonly sealer: SegmentSealer
+  /** From the last compute hop, with the back relays' layers. */
+  readonly opener: SegmentOpener
+  readonly hiddenSize: number
+  readonly maxContext: number
+  readonly maxRows: number
+  readonly lifeS: number
+  /** Smallest grant on the ring. */
+  readonly windowBytes: number
+  /** Most relay layers that a frame carries anywhere on its way. */
+  readonly relayLayers: number
+  /** Round trips measured while building, by hop; the last one is the entry's own end. */
+  readonly rttMs: readonly number[]
+  /** Closes the entry's own end. */
+  closeReturn(): void
+}
+
+/** The built ring, with the ends that the return stream and the circuit report to. */
+export interface RingSession extends Ring {
+  onReturn(frame: Uint8Array): void
+  onReturnEnd(): void
+  /** The circuit has ended; with `undefined` the entry itself closed it. */
+  onCircuitEnd(error: LlmNodeError): void
+}
+
+interface Job {
+  readonly pos: number
+  readonly hidden: Float32Array
+  readonly want: number
+  readonly wireBytes: number
+  readonly isDecode: boolean
+  step: number
+  sentMs: number
+  resolve(result: RingResult): void
+  reject(error: LlmNodeError): void
+}
+
+export function createRingSession(context: HopContext, parts: RingParts): RingSession {
+  return new ClosedRing(context, parts)
+}
+
+class ClosedRing implements RingSession {
+  readonly hops: readonly HopTarget[]
+  readonly maxContext: number
+  readonly maxRows: number
+  readonly lifeS: number
+  readonly ended: Promise<LlmNodeError | undefined>
+  readonly #context: HopContext
+  readonly #parts: RingParts
+  readonly #watch: RingWatch
+  readonly #decodePace: ReturnType<typeof createPace>
+  readonly #prefillPace: ReturnType<typeof createPace>
+  readonly #rttMs: number[]
+  #waiting: Job[] = []
+  #inFlight: Job[] = []
+  #inFlightBytes = 0
+  #answeredMs = 0
+  #nextStep = 0
+  #over: LlmNodeError | undefined
+  #closing = false
+  #resolveEnded: (error: LlmNodeError | undefined) => void = () => {}
+  #cancelReturnWait: () => void = () => {}
+
+  constructor(context: HopContext, parts: RingParts) {
+    this.#context = context
+    this.#parts = parts
+    this.hops = parts.hops
+    this.maxContext = parts.maxContext
+    this.maxRows = parts.maxRows
+    this.lifeS = parts.lifeS
+    this.#rttMs = [...parts.rttMs]
+    this.#decodePace = createPace(context.limits)
+    this.#prefillPace = createPace(context.limits)
+    this.ended = new Promise((resolve) => {
+      this.#resolveEnded = resolve
+    })
+    this.#watch = createRingWatch(context, {
+      oldest: () => this.#oldest(),
+      ping: () => this.#pingAll(),
+      broken: (hop) => {
+        if (hop === undefined) parts.circuit.end(noResult(this.hops.length))
+        else this.#break(hop)
+      },
+    })
+  }
+
+  get hopRttMs(): readonly (number | null)[] {
+    return this.hops.map((_, hop) => this.#rttMs[hop] ?? null)
+  }
+
+  async forward(frame: { pos: number; hidden: Float32Array; want: number }): Promise<RingResult> {
+    const { pos, hidden, want } = frame
+    const { hiddenSize, relayLayers } = this.#parts
+    const nRows = hidden.length / hiddenSize
+    assertInput(Number.isInteger(nRows) && nRows >= 1 && nRows <= this.maxRows, 'The rows do not fit this ring.', {
+      values: hidden.length,
+      maxRows: this.maxRows,
+    })
+    assertInput(Number.isInteger(want) && want >= 0 && want <= nRows, 'More rows are wanted than sent.', {
+      want,
+      nRows,
+    })
+    assertInput(Number.isInteger(pos) && pos >= 0, 'The position is not a number of tokens.', { pos })
+    if (pos + nRows > this.maxContext) {
+      throw new LlmNodeError('CONTEXT_TOO_LONG', `This circuit holds ${this.maxContext} tokens.`, {
+        hint: 'Start anew with a shorter text or a larger context.',
+        meta: { pos, nRows },
+      })
+    }
+    if (this.#over !== undefined) throw this.#over
+    const wireBytes = frameWireBytes(hidden.byteLength, relayLayers)
+    const base = { pos, hidden, want, wireBytes, isDecode: nRows <= DECODE_ROWS, step: 0, sentMs: 0 }
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ ...base, resolve, reject })
+      this.#pump()
+    })
+  }
+
+  close(): Promise<void> {
+    this.#closing = true
+    this.#parts.circuit.end(aborted())
+    return Promise.resolve()
+  }
+
+  onReturn(frame: Uint8Array): void {
+    if (this.#over !== undefined) return
+    try {
+      const whole = this.#parts.opener.push(frame)
+      if (whole === undefined || whole.header.kind !== KIND.result) return
+      const job = this.#inFlight.shift()
+      const { step, pos, want } = whole.header
+      const rows = rowsOf(whole)
+      if (job?.step !== step || job.pos !== pos || job.want !== want || !allFinite(rows))
+        throw new Error('no such frame')
+      this.#answered(job)
+      job.resolve({ hidden: rows })
+      this.#pump()
+    } catch {
+      this.#break(this.hops.length)
+    }
+  }
+
+  onReturnEnd(): void {
+    if (this.#over !== undefined) return
+    // A TRUNCATED is on its way, if a hop has gone: it tells which one.
+    const { timers, limits } = this.#context
+    this.#cancelReturnWait = timers.after(limits.truncatedWaitMs, () => this.#break(this.hops.length, 'CIRCUIT_BROKEN'))
+  }
+
+  onCircuitEnd(error: LlmNodeError): void {
+    if (this.#over !== undefined) return
+    this.#over = error
+    this.#watch.stop()
+    this.#cancelReturnWait()
+    this.#parts.sealer.wipe()
+    this.#parts.opener.wipe()
+    this.#parts.closeReturn()
+    const jobs = [...this.#inFlight, ...this.#waiting]
+    this.#inFlight = []
+    this.#waiting = []
+    for (const job of jobs) job.reject(error)
+    this.#resolveEnded(this.#closing ? undefined : error)
+  }
+
+  /** Sends as much as the smallest grant on the ring allows: more would be dropped there, with the circuit. */
+  #pump(): void {
+    const { windowBytes, sealer, circuit, hiddenSize } = this.#parts
+    let job = this.#waiting[0]
+    while (job !== undefined && this.#inFlightBytes + job.wireBytes <= windowBytes) {
+      this.#waiting.shift()
+      job.step = this.#nextStep++
+      job.sentMs = this.#context.clock.monotonicMs()
+      this.#inFlight.push(job)
+      this.#inFlightBytes += job.wireBytes
+      const { pos, want, hidden, step } = job
+      const nTokens = hidden.length / hiddenSize
+      const header = { kind: KIND.forward, step, pos, nTokens, want, hiddenSize, totalBytes: hidden.byteLength }
+      sealer.seal(header, bytesOf(hidden), (frame) => circuit.sendData(frame))
+      this.#watch.kick()
+      if (this.#over !== undefined) return
+      job = this.#waiting[0]
+    }
+  }
+
+  #answered(job: Job): void {
+    const nowMs = this.#context.clock.monotonicMs()
+    const sinceMs = Math.max(job.sentMs, this.#answeredMs)
+    this.#pace(job).add(nowMs - sinceMs)
+    this.#answeredMs = nowMs
+    this.#inFlightBytes -= job.wireBytes
+  }
+
+  #pace(job: Job): ReturnType<typeof createPace> {
+    return job.isDecode ? this.#decodePace : this.#prefillPace
+  }
+
+  #oldest() {
+    const job = this.#inFlight[0]
+    if (job === undefined) return undefined
+    const { limits } = this.#context
+    const pace = this.#pace(job)
+    return {
+      // Frames behind others have their time from when it is their turn.
+      sinceMs: Math.max(job.sentMs, this.#answeredMs),
+      deadlineMs: job.isDecode ? pace.deadlineMs() : Math.max(limits.prefillMs, pace.deadlineMs()),
+      silenceMs: pace.silenceMs(),
+    }
+  }
+
+  async #pingAll(): Promise<number | undefined> {
+    const { limits } = this.#context
+    const answers = this.#rttMs.map(async (rttMs, hop) => {
+      const timeoutMs = Math.max(limits.pingMs, 4 * rttMs)
+      this.#rttMs[hop] = await this.#parts.circuit.ping(hop, { timeoutMs })
+    })
+    const results = await Promise.allSettled(answers)
+    const failed = results.findIndex((result) => result.status === 'rejected')
+    return failed < 0 ? undefined : failed
+  }
+
+  #break(hop: number, code: 'HOP_TIMEOUT' | 'CIRCUIT_BROKEN' = 'HOP_TIMEOUT'): void {
+    this.#parts.circuit.end(hopError(this.hops, hop, code))
+  }
+}
+
+/** Every hop answers, so nobody can be named: one of them computes too slowly, or not at all. */
+function noResult(nHops: number): LlmNodeError {
+  return new LlmNodeError('HOP_TIMEOUT', 'All hops of the ring answer, but no result came in time.', {
+    hint: 'Build the circuit anew, best over other nodes, and send the transcript again.',
+    meta: { nHops },
+  })
+}

@@ -1,0 +1,220 @@
+import { createHash } from 'node:crypto'
+import { publicKeyFromRaw } from '@libp2p/crypto/keys'
+import { peerIdFromPublicKey } from '@libp2p/peer-id'
+import { ed25519 } from '@noble/curves/ed25519.js'
+import { LlmNodeError } from '../../../src/base/errors.ts'
+import { silentLogger } from '../../../src/base/logger.ts'
+import { createSecret } from '../../../src/base/secret.ts'
+import type { Span } from '../../../src/base/span.ts'
+import { type CryptoBackend, nodeCrypto } from '../../../src/onion/crypto.ts'
+import type { ComputeService, ComputeSession } from '../../../src/onion/ports.ts'
+import type { HopTarget, RingOptions } from '../../../src/onion/ring.ts'
+import { createOnionService, type OnionService } from '../../../src/onion/service.ts'
+import type { OnionLimits } from '../../../src/onion/types.ts'
+import { createMemoryNetwork, type MemoryNetwork, type MemoryNode } from './memory-network.ts'
+import { createVirtualClock, type VirtualClock } from './virtual-clock.ts'
+
+export const HIDDEN = 16
+const NUMERICS_CLASS = new Uint8Array(32).fill(5)
+
+/** Layers with a known effect: each adds its number; position p also adds what positions before p brought in. */
+export interface FakeCompute extends ComputeService {
+  readonly sessions: Set<{ span: Span; predecessor: string; length: number }>
+  /** Rows are held back until this resolves. */
+  gate: Promise<void>
+  refuse: 'KV_FULL' | 'CONTEXT_TOO_LONG' | 'SPAN' | undefined
+  offerAnswer: 'busy' | null | undefined
+  /** Replaces the computed rows. */
+  spoil: ((rows: Float32Array) => Float32Array) | undefined
+  steps: number
+}
+
+export function createFakeCompute(queueBytes = 4 * 1_048_576): FakeCompute {
+  const sessions: FakeCompute['sessions'] = new Set()
+  const compute: FakeCompute = {
+    sessions,
+    gate: Promise.resolve(),
+    refuse: undefined,
+    offerAnswer: undefined,
+    spoil: undefined,
+    steps: 0,
+    offer(request) {
+      if (compute.offerAnswer !== undefined) return compute.offerAnswer
+      const { maxContext } = request
+      return { numericsClass: NUMERICS_CLASS, maxContext, idleS: 600, lifeS: 3_600, queueBytes }
+    },
+    open({ span, maxContext, predecessor }) {
+      if (compute.refuse !== undefined) throw new LlmNodeError(compute.refuse, 'Refused by the test.')
+      const info = { span, predecessor, length: 0 }
+      sessions.add(info)
+      const state = createFakeLayers(span)
+      const session: ComputeSession = {
+        hiddenSize: HIDDEN,
+        maxContext,
+        get length() {
+          return info.length
+        },
+        async forward(pos, hidden) {
+          const rows = state(pos, hidden)
+          info.length = pos + hidden.length / HIDDEN
+          compute.steps++
+          await compute.gate
+          return compute.spoil?.(rows) ?? rows
+        },
+        close() {
+          sessions.delete(info)
+        },
+      }
+      return session
+    },
+  }
+  return compute
+}
+
+/** The same layers in one process: what a ring must agree with, bit by bit. */
+export function createFakeLayers(span: Span): (pos: number, hidden: Float32Array) => Float32Array {
+  const caches: number[][] = Array.from({ length: span.end - span.start }, () => [])
+  return (pos, hidden) => {
+    let rows = hidden
+    for (const [index, cache] of caches.entries()) {
+      cache.length = pos
+      const input = rows
+      rows = Float32Array.from(input)
+      for (let row = 0; row * HIDDEN < input.length; row++) {
+        cache.push(input[row * HIDDEN] ?? 0)
+        const history = cache.reduce((sum, value) => sum + value, 0) / 64
+        for (let i = 0; i < HIDDEN; i++) {
+          rows[row * HIDDEN + i] = (input[row * HIDDEN + i] ?? 0) + span.start + index + 1 + history
+        }
+      }
+    }
+    return rows
+  }
+}
+
+export interface SwarmNode {
+  readonly peerId: string
+  readonly transport: MemoryNode
+  readonly compute: FakeCompute
+  readonly service: OnionService
+  readonly addressKey: Uint8Array
+  readonly onionKey: Uint8Array
+  /** Every plaintext that this node's circuits opened, and every (key, nonce) they sealed under, as hex. */
+  readonly opened: Uint8Array[]
+  readonly sealed: string[]
+}
+
+export interface Swarm {
+  readonly network: MemoryNetwork
+  readonly clock: VirtualClock
+  readonly entry: SwarmNode
+  readonly hops: readonly SwarmNode[]
+  target(node: SwarmNode, role: 'relay' | 'compute', span?: Span): HopTarget
+  /** "c" a compute hop of two layers, "r" a relay: "rccr" is a guarded ring over the first four nodes. */
+  options(shape: string, change?: Partial<RingOptions>): RingOptions
+  /** Peer ids of everybody, entry first. */
+  readonly peers: readonly string[]
+}
+
+export interface SwarmSettings {
+  readonly limits?: Partial<OnionLimits>
+  readonly published?: boolean
+  readonly local?: boolean
+  readonly queueBytes?: number
+  /** Note what is opened and sealed. */
+  readonly watch?: boolean
+}
+
+export function createSwarm(nHops: number, settings: SwarmSettings = {}): Swarm {
+  const network = createMemoryNetwork()
+  const clock = createVirtualClock()
+  const nodes = Array.from({ length: nHops + 1 }, (_, index) => createSwarmNode(index, network, clock, settings))
+  const [entry, ...hops] = nodes
+  if (entry === undefined) throw new Error('no entry')
+  const target = (node: SwarmNode, role: 'relay' | 'compute', span?: Span): HopTarget => ({
+    peerId: node.peerId,
+    addrs: node.transport.self.addrs(),
+    addressKey: node.addressKey,
+    onionKey: node.onionKey,
+    role,
+    ...(span === undefined ? {} : { span }),
+  })
+  return {
+    network,
+    clock,
+    entry,
+    hops,
+    target,
+    peers: nodes.map((node) => node.peerId),
+    options(shape, change = {}) {
+      let start = 0
+      const targets = [...shape].map((kind, index) => {
+        const node = hops[index]
+        if (node === undefined) throw new Error('not enough nodes')
+        if (kind === 'r') return target(node, 'relay')
+        start += 2
+        return target(node, 'compute', { start: start - 2, end: start })
+      })
+      const base = { modelId: new Uint8Array(32).fill(7), hiddenSize: HIDDEN, maxContext: 4_096 }
+      return { hops: targets, ...base, numericsClass: new Uint8Array(32), ...change }
+    },
+  }
+}
+
+function createSwarmNode(
+  index: number,
+  network: MemoryNetwork,
+  clock: VirtualClock,
+  settings: SwarmSettings,
+): SwarmNode {
+  const seed = (what: string) => createHash('sha256').update(`${what} ${index}`).digest()
+  const peerId = peerIdFromPublicKey(publicKeyFromRaw(ed25519.getPublicKey(seed('transport')))).toString()
+  const addressKey = ed25519.getPublicKey(seed('address'))
+  const onionKey = nodeCrypto.x25519PublicKey(seed('onion'))
+  const keys = [{ publicKey: onionKey, privateKey: createSecret(seed('onion')) }] as const
+  const local = settings.local ?? true
+  const addrs = local ? undefined : [`/ip4/11.${index}.0.1/tcp/4001`]
+  const transport = network.node(peerId, { local, ...(addrs === undefined ? {} : { addrs }) })
+  const compute = createFakeCompute(settings.queueBytes)
+  const opened: Uint8Array[] = []
+  const sealed: string[] = []
+  const service = createOnionService(
+    {
+      identity: { addressKey, onionKeys: () => keys },
+      network: 'test',
+      relay: true,
+      lan: local,
+      published: () => settings.published ?? false,
+      ...(settings.limits === undefined ? {} : { limits: settings.limits }),
+    },
+    {
+      transport,
+      compute,
+      clock,
+      timers: clock,
+      logger: silentLogger,
+      ...(settings.watch === true ? { crypto: watchCrypto(opened, sealed) } : {}),
+    },
+  )
+  return { peerId, transport, compute, service, addressKey, onionKey, opened, sealed }
+}
+
+function watchCrypto(opened: Uint8Array[], sealed: string[]): CryptoBackend {
+  return {
+    ...nodeCrypto,
+    seal(key, nonce, aad, plaintext, out, offset) {
+      sealed.push(Buffer.concat([key, nonce]).toString('hex'))
+      nodeCrypto.seal(key, nonce, aad, plaintext, out, offset)
+    },
+    open(key, nonce, aad, bytes) {
+      const plaintext = nodeCrypto.open(key, nonce, aad, bytes)
+      opened.push(Uint8Array.from(plaintext))
+      return plaintext
+    },
+  }
+}
+
+/** Rows that differ everywhere. */
+export function rowsFrom(start: number, nRows: number): Float32Array {
+  return new Float32Array(nRows * HIDDEN).map((_, i) => Math.sin(start * HIDDEN + i))
+}
