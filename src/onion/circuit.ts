@@ -98,7 +98,7 @@ class OutboundCircuit implements EntryCircuit {
       timers: this.#context.timers,
       overflow: () => this.end(hopError(this.#hops, 0, 'CIRCUIT_BROKEN')),
     })
-    link.onEnd(() => this.end(hopError(this.#hops, 0, 'CIRCUIT_BROKEN')))
+    link.onEnd(() => this.#linkEnded())
     const handshake = this.#handshake(target, message)
     const created = await this.#await<Uint8Array>(0, { timeoutMs: limits.createMs, signal }, (resolve, reject) => {
       this.#created = { resolve, reject }
@@ -248,7 +248,7 @@ class OutboundCircuit implements EntryCircuit {
       else if (frame[0] === COMMAND.created && this.#created !== undefined) {
         this.#created.resolve(decodeControl(frame))
         this.#created = undefined
-      } else if (frame[0] === COMMAND.destroy) this.end(hopError(this.#hops, 0, 'CIRCUIT_BROKEN'))
+      } else if (frame[0] === COMMAND.destroy) this.#linkEnded()
       else if (frame[0] !== COMMAND.padding) throw badFrame('cmd')
     } catch {
       this.#violation()
@@ -273,6 +273,11 @@ class OutboundCircuit implements EntryCircuit {
     if (pending === undefined || !isAnswer(pending.op, op, inner)) throw badFrame('op')
     this.#pending.delete(hop)
     pending.resolve(message)
+  }
+
+  /** A hop that cannot read the CREATE closes the stream: it is not the node that was looked for, or it has stopped. */
+  #linkEnded(): void {
+    this.end(hopError(this.#hops, 0, this.#created === undefined ? 'CIRCUIT_BROKEN' : 'PEER_UNREACHABLE'))
   }
 
   /** Some hop does not keep to the protocol; which one cannot be known. */
