@@ -10,6 +10,7 @@ import { openHolding, verifyModel } from '../../src/shard/holding.ts'
 import { createWebFolderSource } from '../../src/shard/http-source.ts'
 import { declareEnds, packHeadRows, packLayer } from '../../src/shard/pack.ts'
 import { type RecipeId, recipeIds } from '../../src/shard/recipe.ts'
+import { encodeSafetensorsHeader } from '../../src/shard/safetensors.ts'
 import { layerSources, surveyModel } from '../../src/shard/survey.ts'
 import { demoFiles, demoFolder, loadModel } from '../helpers/golden.ts'
 import { tempFolder } from '../helpers/temp-folder.ts'
@@ -82,6 +83,31 @@ describe('a download over HTTP', () => {
       'tokenizer.json',
       'tokenizer_config.json',
     ])
+  })
+
+  test('a head that a tied model stores all the same is the head', async () => {
+    const golden = 'tests/golden/qwen3-tied-bf16'
+    const { spec, tensor } = loadModel(golden, ['model.safetensors'])
+    const head = tensor(spec.embedding.name).bytes.map((byte) => byte ^ 1)
+    const root = await tempFolder()
+    await cp(golden, root, { recursive: true })
+    const names = [...(await surveyModel(createFolderSource(golden))).tensors.values()]
+    const declared = [...names, { name: 'lm_head.weight', dtype: 'BF16', shape: spec.head.shape } as const]
+    const data = [...names.map(({ name }) => tensor(name).bytes), head]
+    const file = concatBytes(encodeSafetensorsHeader(declared, { alignment: 8 }), ...data)
+    await writeFile(join(root, 'model.safetensors'), file)
+    const source = createFolderSource(root)
+    const { endsPath } = await downloadModel({
+      source,
+      folder: await tempFolder(),
+      recipe: 'f32/1',
+      span: null,
+      ends: true,
+    })
+    const ends = await readFile(endsPath ?? '')
+    const [write] = packHeadRows(spec, 'f32/1', 0, { dtype: 'BF16', bytes: head })
+    const at = 4_096 + spec.hiddenSize * 4
+    expect(ends.subarray(at, at + (write?.bytes.length ?? 0)).equals(write?.bytes ?? new Uint8Array())).toBe(true)
   })
 
   test('model id and layer digests of the demo model are the recorded ones', async () => {

@@ -1,6 +1,7 @@
 import { readFile, symlink, writeFile } from 'node:fs/promises'
 import { createServer, request as rawRequest } from 'node:http'
 import { join } from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { concatBytes } from '../../src/base/bytes.ts'
 import { createFileServer } from '../../src/shard/file-server.ts'
@@ -71,6 +72,13 @@ describe('a range over HTTP', () => {
     const { source, server } = await faulty(({ repeat }) => (repeat === 0 ? { stallAfter: 1_000 } : undefined))
     expect(await read(source, { begin: 0, end: 2_000 })).toEqual(content.subarray(0, 2_000))
     expect(server.requests.map(({ range }) => range?.begin)).toEqual([0, 1_000])
+  })
+
+  test('may take long as long as something arrives', async () => {
+    const slow = { pieceBytes: 100, onPiece: () => pause(70) }
+    const { source, server } = await faulty(() => undefined, slow)
+    expect(await read(source, { begin: 0, end: 500 })).toEqual(content.subarray(0, 500))
+    expect(server.requests).toHaveLength(1)
   })
 
   test('that makes no progress ends as DOWNLOAD_FAILED after a bounded number of attempts', async () => {
