@@ -147,7 +147,7 @@ async function readSpec(folder: string, files: ReadonlyMap<string, string>): Pro
   return parseModelConfig(config, await read('generation_config.json'))
 }
 
-export function spansOf(layers: readonly number[]): Span[] {
+function spansOf(layers: readonly number[]): Span[] {
   const spans: { start: number; end: number }[] = []
   for (const layer of [...layers].sort((a, b) => a - b)) {
     const last = spans.at(-1)

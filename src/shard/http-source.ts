@@ -13,7 +13,7 @@ import {
 } from './http-get.ts'
 import type { FileRange, FileVersion, ModelSource, RangeRequest } from './source.ts'
 
-export interface HttpSourceOptions extends HttpGetOptions {
+interface HttpSourceOptions extends HttpGetOptions {
   readonly id: string
   /** The address of a file of the model. */
   urlOf(file: string): URL
@@ -43,7 +43,7 @@ export function createHuggingFaceSource(
   )
 }
 
-export function createHttpSource(options: HttpSourceOptions, deps: HttpGetDeps = realDeps): ModelSource {
+function createHttpSource(options: HttpSourceOptions, deps: HttpGetDeps = realDeps): ModelSource {
   const http = createHttpGet(options, deps)
 
   return {

@@ -37,7 +37,6 @@ const manifestSchema = z.object({
 
 export type HeldFile = z.infer<typeof heldFile>
 export type PackedModelFile = z.infer<typeof packedFile>
-export type ManifestLayer = z.infer<typeof manifestSchema>['layers'][number]
 
 /** What a model's folder holds: local bookkeeping, written after the files that it names. */
 export type ModelManifest = z.infer<typeof manifestSchema> & { readonly recipe: RecipeId }
