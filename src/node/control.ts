@@ -2,9 +2,9 @@ import type { AskEvent, CheckedAskRequest, CoverageBody, NodeControl, PeerBody, 
 import { fromHex, toHex } from '../base/bytes.ts'
 import { formatSpan } from '../base/span.ts'
 import { mapCoverage } from '../coverage/map.ts'
-import { encodeAddress } from '../p2p/address.ts'
 import { answer } from './askables.ts'
 import { withErrorEvent } from './events.ts'
+import type { LoadedModel } from './load-model.ts'
 import { listeningOf, type NodeParts } from './parts.ts'
 import { entryDeps } from './serving.ts'
 import { nodeVersion } from './version.ts'
@@ -81,24 +81,26 @@ function health(parts: NodeParts, nPeers: number): StatusBody['health'] {
 }
 
 function peers(parts: NodeParts): PeerBody[] {
-  const connected = new Map(parts.peer.connections().map((connection) => [connection.peerId, connection.rttMs]))
-  return parts.swarm.peers().map((peer) => ({
-    address: encodeAddress(peer.advert.addressKey),
-    peerId: peer.advert.peerId,
-    state: peer.advert.serving[0]?.state ?? 'online',
-    connected: connected.has(peer.advert.peerId),
-    rttMs: peer.rttMs ?? connected.get(peer.advert.peerId) ?? null,
-    version: peer.advert.version,
-    serving: peer.advert.serving.map(({ modelId, recipe, span }) => ({ modelId: toHex(modelId), recipe, span })),
-  }))
+  return parts.swarm
+    .peers()
+    .filter((peer) => !peer.self)
+    .map(({ address, peerId, state, connected, rttMs, version, serving }) => ({
+      address,
+      peerId,
+      state,
+      connected,
+      rttMs,
+      version,
+      serving: serving.map(({ modelId, recipe, span }) => ({ modelId: toHex(modelId), recipe, span })),
+    }))
 }
 
 /** Models that are known here: this node's own, and those that its peers serve. */
 function coverage(parts: NodeParts): CoverageBody {
-  const own = new Map(
+  const own = new Map<string, LoadedModel>(
     parts.models.map((model) => [`${model.holding.modelIdHex} ${model.holding.recipe}`, model] as const),
   )
-  const seen = parts.swarm.peers().flatMap(({ advert }) => advert.serving)
+  const seen = parts.swarm.peers().flatMap((peer) => peer.serving)
   const keys = new Set([...own.keys(), ...seen.map(({ modelId, recipe }) => `${toHex(modelId)} ${recipe}`)])
   const models = [...keys].map((key) => {
     const [modelId = '', recipe = ''] = key.split(' ')
