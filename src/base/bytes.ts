@@ -112,7 +112,8 @@ export function createByteReader(source: Uint8Array, what: string): ByteReader {
     u64: (field) => view.getBigUint64(take(8, field)),
     bytes(length, field) {
       const at = take(length, field)
-      return source.slice(at, at + length) as Uint8Array<ArrayBuffer>
+      // Not slice(): that of a Buffer is no copy.
+      return new Uint8Array(source.subarray(at, at + length))
     },
     end() {
       if (offset !== source.length) {

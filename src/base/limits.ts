@@ -261,6 +261,8 @@ export const coverageLimits = {
   /** Peers that a change is pushed to (swarm.md §2), and connections a node makes by itself to have some. */
   pushedTo: 6,
   meshPeers: 8,
+  /** Neighbours whose round trip is measured. */
+  measured: 16,
   /** Items from one sender: burst and per second. A signature check takes 1–2 ms. */
   itemsBurst: 4_096,
   itemsPerSecond: 100,

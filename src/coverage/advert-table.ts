@@ -78,7 +78,7 @@ class Table implements AdvertTable {
     if (before === undefined && !this.#makeRoom(nowMs)) return 'full'
     this.#put({
       advert,
-      bytes: bytes.slice(),
+      bytes: new Uint8Array(bytes),
       id,
       index: 0,
       heartbeat: undefined,
@@ -100,7 +100,14 @@ class Table implements AdvertTable {
       throw new LlmNodeError('BAD_RECORD', 'The heartbeat does not belong to its advert.')
     }
     const { index, link } = heartbeat
-    this.#put({ ...entry, index, link, heartbeat: bytes.slice(), aliveMs: nowMs - ageMs, noticedSilence: false })
+    this.#put({
+      ...entry,
+      index,
+      link,
+      heartbeat: new Uint8Array(bytes),
+      aliveMs: nowMs - ageMs,
+      noticedSilence: false,
+    })
     return 'new'
   }
 
@@ -111,7 +118,7 @@ class Table implements AdvertTable {
     if (entry.tombstone !== undefined && equalBytes(entry.tombstone, bytes)) return 'known'
     const { sequence } = verifyTombstone(bytes, { network: this.#network })
     if (sequence <= entry.advert.sequence) return 'old'
-    this.#put({ ...entry, advert: { ...entry.advert, sequence }, tombstone: bytes.slice(), aliveMs: nowMs })
+    this.#put({ ...entry, advert: { ...entry.advert, sequence }, tombstone: new Uint8Array(bytes), aliveMs: nowMs })
     return 'new'
   }
 

@@ -10,7 +10,7 @@ import type { Logger } from '../base/logger.ts'
 import { type ContactRecord, encodeContactRecord, verifyContactRecord } from './contact-record.ts'
 import type { Identity } from './identity.ts'
 import type { PeerNode } from './peer-node.ts'
-import { createSeenRecords, type SeenRecords, seenEntrySchema } from './seen-records.ts'
+import { createSeenRecords, type SeenRecords, type SeenVerdict, seenEntrySchema } from './seen-records.ts'
 import { createSequenceCounter, type SequenceCounter } from './sequence.ts'
 import { throwIfAborted } from './streams.ts'
 
@@ -30,11 +30,8 @@ export interface ContactBook {
   own(): StoredContact | undefined
   /** A valid, current record, or undefined. */
   get(addressKey: Uint8Array): StoredContact | undefined
-  /**
-   * Takes a record from anybody. Throws BAD_RECORD when it is not valid, or older than one seen before. True when it
-   * was new.
-   */
-  accept(bytes: Uint8Array): boolean
+  /** Takes a record from anybody; only a new one replaces what is held. Throws BAD_RECORD when it is not valid. */
+  accept(bytes: Uint8Array): SeenVerdict
   /**
    * A record of this address: the one at hand, or from the peers `ask` (PeerIds; default: all connected ones).
    * Throws PEER_UNREACHABLE when nobody has one, ABORTED.
@@ -117,23 +114,20 @@ function createStore(network: string, seen: SeenRecords, clock: Clock): Store {
     accept(bytes) {
       const key = peekKey(bytes)
       // The usual repetition costs a comparison, not a signature check.
-      if (key !== undefined && isSame(held.get(key)?.bytes, bytes)) return false
+      if (key !== undefined && isSame(held.get(key)?.bytes, bytes)) return 'same'
       const record = verifyContactRecord(bytes, { network, nowMs: clock.nowMs() })
       const hex = toHex(record.addressKey)
       const verdict = seen.compare(record.addressKey, record.sequence, bytes)
-      if (verdict === 'old') throw new LlmNodeError('BAD_RECORD', 'A newer contact record of this address is known.')
-      if (verdict === 'conflict') {
-        if (contradictions.size < p2pLimits.seenRecords) contradictions.add(hex)
-        throw new LlmNodeError('BAD_RECORD', 'This address has signed two contact records with one number.')
-      }
+      if (verdict === 'conflict' && contradictions.size < p2pLimits.seenRecords) contradictions.add(hex)
+      if (verdict === 'old' || verdict === 'conflict') return verdict
       if (!held.has(hex) && held.size >= p2pLimits.contactRecords) held.delete(held.keys().next().value ?? '')
       held.delete(hex)
-      held.set(hex, { record, bytes: bytes.slice() })
+      held.set(hex, { record, bytes: new Uint8Array(bytes) })
       if (verdict === 'new') {
         const forgetMs = record.expiresMs + p2pLimits.contactLifetimeMs
         seen.remember({ addressKey: record.addressKey, sequence: record.sequence, bytes, forgetMs })
       }
-      return verdict === 'new'
+      return verdict
     },
   }
 }

@@ -15,7 +15,7 @@ export function networkVersion(name: string, preSharedKey?: Uint8Array): string 
 }
 
 /** 8 bytes that open every exchange, so that peers of another network part at once and politely. */
-export function networkTag(version: string): Uint8Array {
+export function networkTag(version: string): Uint8Array<ArrayBuffer> {
   return createHash('sha256')
     .update(concatBytes(utf8('llm network v1'), encap(version)))
     .digest()

@@ -7,14 +7,7 @@ import type { FramedStream } from './framed-stream.ts'
 import type { Identity } from './identity.ts'
 import { createHost, type Host } from './libp2p-host.ts'
 import { createLocalPeers } from './local-peers.ts'
-import {
-  isLocalAddr,
-  listenAddrs,
-  type PeerTarget,
-  parsePeerId,
-  shareableAddrs,
-  type TransportName,
-} from './peer-addrs.ts'
+import { isLocalAddr, listenAddrs, type PeerTarget, shareableAddrs, type TransportName } from './peer-addrs.ts'
 import { createRedialler } from './redial.ts'
 import { createRequester, handleRequests, type Requester, type RequestHandler } from './requests.ts'
 import { connectTo, type FrameRules, frameStream, openConnections, openStream } from './streams.ts'
@@ -78,13 +71,9 @@ export interface PeerNode extends Requester {
   onAddrs(handler: () => void): void
   /** Asks the peer for a round trip now, ms. Throws PEER_UNREACHABLE. */
   ping(peerId: string, options: { signal: AbortSignal }): Promise<number>
-  /** Marks a peer as one to keep: it is dialled again after a loss and pruned last. */
-  keep(peerId: string): Promise<void>
 }
 
 const circuitRules: FrameRules = { headerBytes: CIRCUIT_HEADER_BYTES, frameLength: circuitFrameLength }
-/** libp2p dials peers with a tag of this beginning again (connection-manager/reconnect-queue). */
-const KEEP_TAG = 'keep-alive-llm-node'
 
 /** Throws HOME_IN_USE, HOME_UNUSABLE, BAD_INPUT (a bootstrap address). */
 export async function createPeerNode(
@@ -149,9 +138,6 @@ export async function createPeerNode(
     },
     onAddrs: (handler) => host.addEventListener('self:peer:update', () => handler()),
     ping: (peerId, { signal }) => pingPeer(host, peerId, signal),
-    async keep(peerId) {
-      await host.peerStore.merge(parsePeerId(peerId), { tags: { [KEEP_TAG]: { value: 50 } } })
-    },
   }
 }
 

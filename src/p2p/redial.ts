@@ -4,6 +4,9 @@ import type { Logger } from '../base/logger.ts'
 import type { Host } from './libp2p-host.ts'
 import { parseMultiaddr } from './peer-addrs.ts'
 
+/** libp2p dials peers with a tag of this beginning again after a loss (connection-manager/reconnect-queue). */
+const KEEP_TAG = 'keep-alive-llm-node'
+
 export interface Redialler {
   /** Dials the bootstrap addresses and the peers known from earlier, at once and then until it is connected. */
   start(): void
@@ -29,7 +32,7 @@ export function createRedialler(
   const dial = async (addr: Multiaddr): Promise<void> => {
     const connection = await host.dial(addr, { signal: dialSignal(stopping.signal) })
     unanswered.delete(addr)
-    await host.peerStore.merge(connection.remotePeer, { tags: { bootstrap: { value: 50 } } })
+    await host.peerStore.merge(connection.remotePeer, { tags: { [KEEP_TAG]: { value: 50 } } })
   }
   const dialKnown = async (): Promise<void> => {
     const peers = await host.peerStore.all({ limit: 4 * p2pLimits.redialAtStart })

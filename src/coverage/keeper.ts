@@ -1,0 +1,178 @@
+import type { Clock } from '../base/clock.ts'
+import { coverageLimits } from '../base/limits.ts'
+import type { Logger } from '../base/logger.ts'
+import type { PeerNode } from '../p2p/peer-node.ts'
+import type { AdvertEntry } from './advert-table.ts'
+import type { Gossip } from './gossip.ts'
+import type { OwnAdvert } from './own-advert.ts'
+import type { RoundTrips } from './round-trips.ts'
+import { type SwarmSources, swarmPeers } from './swarm-peers.ts'
+
+const TICK_MS = 5_000
+const SYNC_MS = 30_000
+/** The other side of a new connection starts the exchange; when it does not, this one does. */
+const SECOND_SYNC_MS = 1_500
+const MESH_RETRY_MS = 60_000
+
+/** Keeps the view fresh: exchanges with neighbours, doubts who left without a word, measures, and finds new neighbours. */
+export interface Keeper {
+  start(): void
+  stop(): void
+  connected(peerId: string): void
+  disconnected(peerId: string): void
+}
+
+export interface KeeperDeps {
+  readonly peer: Pick<PeerNode, 'self' | 'isConnected' | 'connect' | 'ping'>
+  readonly clock: Clock
+  readonly logger: Logger
+  readonly sources: SwarmSources
+  readonly gossip: Gossip
+  readonly trips: RoundTrips
+  readonly own: Pick<OwnAdvert, 'tick'>
+  /** Something about the peers has changed. */
+  readonly onChange: () => void
+}
+
+export function createKeeper(deps: KeeperDeps): Keeper {
+  return new ViewKeeper(deps)
+}
+
+class ViewKeeper implements Keeper {
+  readonly #deps: KeeperDeps
+  readonly #stopping = new AbortController()
+  readonly #timers = new Set<NodeJS.Timeout>()
+  /** When a peer that did not answer may be dialled again, by PeerId. */
+  readonly #notBefore = new Map<string, number>()
+  /** When each neighbour was last compared with, by PeerId. */
+  readonly #synced = new Map<string, number>()
+
+  constructor(deps: KeeperDeps) {
+    this.#deps = deps
+  }
+
+  start(): void {
+    this.#every(TICK_MS, () => this.#tick())
+    this.#every(SYNC_MS, () => this.#syncSomebody())
+  }
+
+  stop(): void {
+    this.#stopping.abort()
+    for (const timer of this.#timers) clearTimeout(timer)
+  }
+
+  connected(peerId: string): void {
+    if (this.#stopping.signal.aborted) return
+    const { gossip, sources } = this.#deps
+    gossip.join(peerId)
+    const nowMs = this.#nowMs()
+    if (entriesOf(sources, peerId).some(({ advert }) => sources.table.met(advert.addressKey, nowMs))) this.#changed()
+    const first = this.#deps.peer.self.peerId < peerId
+    this.#after(first ? 0 : SECOND_SYNC_MS, () => this.#sync(peerId))
+    this.#after(0, () => this.#measure(peerId))
+    this.#changed()
+  }
+
+  disconnected(peerId: string): void {
+    this.#deps.gossip.leave(peerId)
+    this.#deps.trips.forget(peerId)
+    this.#synced.delete(peerId)
+    if (this.#stopping.signal.aborted) return
+    this.#changed()
+    this.#after(0, () => this.#probe(peerId))
+  }
+
+  /** A peer that left without a tombstone is looked for once; if it does not answer, its layers do not count. */
+  async #probe(peerId: string): Promise<void> {
+    const { sources } = this.#deps
+    const lost = sources.table.live(this.#nowMs()).filter(({ advert }) => advert.peerId === peerId)
+    if (lost.length === 0 || this.#deps.peer.isConnected(peerId)) return
+    const addrs = lost.flatMap(({ advert }) => sources.book.get(advert.addressKey)?.record.addrs ?? [])
+    try {
+      await this.#deps.peer.connect({ peerId, addrs }, { signal: this.#stopping.signal })
+    } catch {
+      if (this.#stopping.signal.aborted) return
+      for (const { advert } of lost) sources.table.doubt(advert.addressKey, this.#nowMs())
+      this.#changed()
+    }
+  }
+
+  async #tick(): Promise<void> {
+    const { sources, gossip, own } = this.#deps
+    if (sources.table.expire(this.#nowMs())) this.#changed()
+    await own.tick()
+    const measured = [...gossip.neighbours].slice(0, coverageLimits.measured)
+    await Promise.all(measured.map((peerId) => this.#run(() => this.#measure(peerId))))
+    await this.#mesh()
+  }
+
+  async #measure(peerId: string): Promise<void> {
+    const signal = AbortSignal.any([this.#stopping.signal, AbortSignal.timeout(TICK_MS)])
+    this.#deps.trips.add(peerId, await this.#deps.peer.ping(peerId, { signal }))
+    if (!this.#deps.gossip.neighbours.has(peerId)) this.#deps.trips.forget(peerId)
+  }
+
+  /** One connection more while there are few: a swarm must not hang on the node through which everybody came. */
+  async #mesh(): Promise<void> {
+    const { sources, gossip } = this.#deps
+    if (gossip.neighbours.size >= coverageLimits.meshPeers) return
+    const nowMs = this.#nowMs()
+    const strangers = swarmPeers(sources, nowMs).filter(
+      ({ self, connected, peerId, addrs }) =>
+        !self && !connected && addrs.length > 0 && (this.#notBefore.get(peerId) ?? 0) <= nowMs,
+    )
+    const chosen = strangers[Math.floor(Math.random() * strangers.length)]
+    if (chosen === undefined) return
+    if (this.#notBefore.size >= coverageLimits.peers) this.#notBefore.clear()
+    this.#notBefore.set(chosen.peerId, nowMs + MESH_RETRY_MS)
+    await this.#deps.peer.connect(chosen, { signal: this.#stopping.signal })
+  }
+
+  async #syncSomebody(): Promise<void> {
+    const { neighbours } = this.#deps.gossip
+    const longest = [...neighbours].sort((a, b) => (this.#synced.get(a) ?? 0) - (this.#synced.get(b) ?? 0))[0]
+    if (longest !== undefined) await this.#sync(longest)
+  }
+
+  async #sync(peerId: string): Promise<void> {
+    if (!this.#deps.gossip.neighbours.has(peerId)) return
+    this.#synced.set(peerId, this.#nowMs())
+    await this.#deps.gossip.sync(peerId)
+  }
+
+  #changed(): void {
+    this.#deps.onChange()
+  }
+
+  #nowMs(): number {
+    return this.#deps.clock.monotonicMs()
+  }
+
+  #run(task: () => Promise<void>): Promise<void> {
+    return task().catch((err) => {
+      if (!this.#stopping.signal.aborted) this.#deps.logger.debug({ err }, 'keeping the swarm view fresh')
+    })
+  }
+
+  #after(delayMs: number, task: () => Promise<void>): void {
+    if (this.#stopping.signal.aborted) return
+    const timer = setTimeout(() => {
+      this.#timers.delete(timer)
+      void this.#run(task)
+    }, delayMs)
+    timer.unref()
+    this.#timers.add(timer)
+  }
+
+  /** Again and again, each time after the one before has ended, a little unevenly so that a swarm does not beat in time. */
+  #every(periodMs: number, task: () => Promise<void>): void {
+    this.#after(periodMs * (0.9 + Math.random() / 5), async () => {
+      await this.#run(task)
+      this.#every(periodMs, task)
+    })
+  }
+}
+
+function entriesOf({ table }: SwarmSources, peerId: string): AdvertEntry[] {
+  return table.all().filter(({ advert }) => advert.peerId === peerId)
+}
