@@ -3,6 +3,7 @@ import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import koffi, { type KoffiFunc } from 'koffi'
 import { LlmNodeError } from '../base/errors.ts'
+import { returnLargeAllocations } from './large-allocations.ts'
 
 /**
  * Functions of ONNX Runtime's C API that are used here, by their place in OrtApi (onnxruntime_c_api.h; the table only
@@ -73,7 +74,10 @@ export function loadOrtLibrary(path: string): OrtLibrary {
   process.env.ORT_GQA_DISABLE_FLASH_ATTENTION = '1'
   try {
     // Kernels of a run keep tiles of 64 KiB and more on the stack; koffi's default of 128 KiB would be overrun.
-    if (kept.length === 0) koffi.config({ async_stack_size: 4 * 1_048_576 })
+    if (kept.length === 0) {
+      koffi.config({ async_stack_size: 4 * 1_048_576 })
+      returnLargeAllocations()
+    }
     const library = koffi.load(path)
     kept.push(library)
     const OrtApiBase = koffi.struct({ GetApi: 'void *', GetVersionString: 'void *' })
