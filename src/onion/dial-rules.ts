@@ -4,47 +4,54 @@ import type { PeerTarget } from './ports.ts'
 
 type Reach = 'public' | 'local' | 'never'
 
-/** IANA special-purpose registries (RFC 6890): addresses inside one network or machine. */
-const local = new BlockList()
-for (const [net, prefix] of [
-  ['10.0.0.0', 8],
-  ['100.64.0.0', 10],
-  ['127.0.0.0', 8],
-  ['169.254.0.0', 16],
-  ['172.16.0.0', 12],
-  ['192.168.0.0', 16],
-] as const) {
-  local.addSubnet(net, prefix, 'ipv4')
+function blockList(family: 'ipv4' | 'ipv6', subnets: readonly (readonly [net: string, prefix: number])[]): BlockList {
+  const list = new BlockList()
+  for (const [net, prefix] of subnets) list.addSubnet(net, prefix, family)
+  return list
 }
-local.addAddress('::1', 'ipv6')
-local.addSubnet('fc00::', 7, 'ipv6')
-local.addSubnet('fe80::', 10, 'ipv6')
 
-/** Unspecified, multicast, reserved, and IPv6 forms that hide an IPv4 address from the checks above. */
-const never = new BlockList()
-for (const [net, prefix] of [
-  ['0.0.0.0', 8],
-  ['224.0.0.0', 3],
-] as const) {
-  never.addSubnet(net, prefix, 'ipv4')
-}
-never.addAddress('::', 'ipv6')
-for (const [net, prefix] of [
-  ['::ffff:0:0', 96],
-  ['::', 96],
-  ['64:ff9b::', 96],
-  ['64:ff9b:1::', 48],
-  ['2002::', 16],
-  ['ff00::', 8],
-] as const) {
-  never.addSubnet(net, prefix, 'ipv6')
+/**
+ * IANA special-purpose registries (RFC 6890). `local`: inside one network or machine. `never`: unspecified, multicast,
+ * reserved, and IPv6 forms that hide an IPv4 address. One list for each family, since Node takes an IPv4 address for its
+ * IPv6-mapped form.
+ */
+const RANGES = {
+  ipv4: {
+    local: blockList('ipv4', [
+      ['10.0.0.0', 8],
+      ['100.64.0.0', 10],
+      ['127.0.0.0', 8],
+      ['169.254.0.0', 16],
+      ['172.16.0.0', 12],
+      ['192.168.0.0', 16],
+    ]),
+    never: blockList('ipv4', [
+      ['0.0.0.0', 8],
+      ['224.0.0.0', 3],
+    ]),
+  },
+  ipv6: {
+    local: blockList('ipv6', [
+      ['::1', 128],
+      ['fc00::', 7],
+      ['fe80::', 10],
+    ]),
+    never: blockList('ipv6', [
+      ['::ffff:0:0', 96],
+      ['::', 96],
+      ['64:ff9b::', 96],
+      ['64:ff9b:1::', 48],
+      ['2002::', 16],
+      ['ff00::', 8],
+    ]),
+  },
 }
 
 function reachOf(ip: string): Reach {
   const family = isIPv4(ip) ? 'ipv4' : isIPv6(ip) ? 'ipv6' : undefined
   if (family === undefined) return 'never'
-  if (local.check(ip, family)) return 'local'
-  return never.check(ip, family) ? 'never' : 'public'
+  if (RANGES[family].local.check(ip, family)) return 'local'
+  return RANGES[family].never.check(ip, family) ? 'never' : 'public'
 }
 
 /**

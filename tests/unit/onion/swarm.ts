@@ -120,6 +120,7 @@ export interface SwarmSettings {
   readonly limits?: Partial<OnionLimits>
   readonly published?: boolean
   readonly local?: boolean
+  readonly relay?: boolean
   readonly queueBytes?: number
   /** Note what is opened and sealed. */
   readonly watch?: boolean
@@ -182,7 +183,7 @@ function createSwarmNode(
     {
       identity: { addressKey, onionKeys: () => keys },
       network: 'test',
-      relay: true,
+      relay: settings.relay ?? true,
       lan: local,
       published: () => settings.published ?? false,
       ...(settings.limits === undefined ? {} : { limits: settings.limits }),
