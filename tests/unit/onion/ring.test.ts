@@ -1,3 +1,4 @@
+import { inspect } from 'node:util'
 import { afterEach, describe, expect, it } from 'vitest'
 import type { Ring } from '../../../src/onion/ring.ts'
 import { createFakeLayers, createSwarm, HIDDEN, rowsFrom, type Swarm } from './swarm.ts'
@@ -91,6 +92,23 @@ describe('a ring', () => {
     const sealed = [swarm.entry, ...swarm.hops].flatMap((node) => node.sealed)
     expect(sealed.length).toBeGreaterThan(5_000)
     expect(new Set(sealed).size).toBe(sealed.length)
+  })
+
+  it('prints no key and no row, however deep one looks', async () => {
+    const swarm = createSwarm(2, { watch: true })
+    const ring = await open(swarm, 'rc')
+    await ring.forward({ pos: 0, hidden: rowsFrom(0, 1), want: 1 })
+    const options = { depth: null, showHidden: true, maxArrayLength: null, maxStringLength: null }
+    const shown = [ring, swarm.entry.service, swarm.hops[0]?.service, JSON.stringify(ring)]
+      .map((value) => inspect(value, options))
+      .join()
+    const keys = new Set([swarm.entry, ...swarm.hops].flatMap((node) => node.sealed.map((pair) => pair.slice(0, 64))))
+    expect(keys.size).toBeGreaterThan(10)
+    for (const key of keys) {
+      expect(shown).not.toContain([...Buffer.from(key, 'hex').subarray(0, 8)].join(', '))
+      expect(shown).not.toContain(key.slice(0, 16))
+    }
+    expect(shown).not.toContain('Float32Array')
   })
 
   it('never has more under way than the smallest grant, and loses nothing by it', async () => {
