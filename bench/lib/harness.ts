@@ -14,7 +14,7 @@ export function benchOptions(args: readonly string[] = process.argv.slice(2)): B
 }
 
 /** For example "2 × AMD EPYC 9R14, 24 GB, node v24.21.0". */
-export function describeMachine(): string {
+function describeMachine(): string {
   const processors = cpus()
   return `${processors.length} × ${processors[0]?.model.trim()}, ${Math.round(totalmem() / 1e9)} GB, node ${process.version}`
 }

@@ -25,7 +25,7 @@ export async function findAdmin(home: Home): Promise<AdminClient | undefined> {
   return state === undefined ? undefined : createAdminClient(state)
 }
 
-export function createAdminClient(state: RunState): AdminClient {
+function createAdminClient(state: RunState): AdminClient {
   const call = async (path: string, init: RequestInit = {}) => {
     let response: Response
     try {

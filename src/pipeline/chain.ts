@@ -98,13 +98,3 @@ export function joinChains(parts: readonly [Chain, ...Chain[]], hiddenSize: numb
     },
   }
 }
-
-/** True when the spans follow each other without gap or overlap and fill `whole`. */
-export function spansCover(spans: readonly Span[], whole: Span): boolean {
-  let next = whole.start
-  for (const span of spans) {
-    if (span.start !== next || spanLength(span) < 1) return false
-    next = span.end
-  }
-  return next === whole.end
-}

@@ -134,9 +134,13 @@ describe('a download through a bad line', () => {
     })
     await expect(pullAll(server.url, folder)).rejects.toMatchObject({ code: 'AUTH_FAILED' })
     broken = false
+    const safe = await safeBytes(folder)
+    const sentBefore = server.sentBytes()
+    expect(safe).toBeGreaterThan(0)
     await pullAll(server.url, folder)
     expect(await hashes(folder)).toEqual(await undisturbed('i8/1'))
-    expect(server.sentBytes()).toBeLessThan(weightBytes + headerBytes + 250_000)
+    // Headers are known from the first time; the small files (137 KB) may not have come.
+    expect(server.sentBytes() - sentBefore).toBeLessThan(weightBytes - safe + 150_000)
   })
 })
 
