@@ -1,5 +1,5 @@
 import type { LlmNodeError } from '../base/errors.ts'
-import { type Span, spanLength } from '../base/span.ts'
+import type { Span } from '../base/span.ts'
 import type { Ring } from '../onion/ring.ts'
 import type { KvSession } from '../shard/runner.ts'
 
