@@ -33,5 +33,5 @@ export function answer(
     Object.entries({ temperature, topK, topP, minP, seed }).filter(([, value]) => value !== undefined),
   )
   const { maxTokens, stop = [], ignoreEnd, solo, logitsDigest } = request
-  return ask(model, { messages, maxTokens, sampling, stop, ignoreEnd, solo, logitsDigest, signal }, deps)
+  return ask(model, { prompt: { messages }, maxTokens, sampling, stop, ignoreEnd, solo, logitsDigest, signal }, deps)
 }

@@ -1,10 +1,11 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { LlmNodeError } from '../base/errors.ts'
-import type { ChatMessage } from '../model/chat-template.ts'
 import type { ModelEnds } from '../shard/ends.ts'
+import { type AnswerToken, createTokenTrail } from './answer-tokens.ts'
 import type { ChainHop } from './chain.ts'
 import { type EntryDeps, type EntryModel, type OpenedChain, openChain } from './entry.ts'
 import { type FinishReason, generate } from './generate.ts'
+import { type AskPrompt, encodePrompt, type Thinking, thinkingOf } from './prompt.ts'
 import { neutralSampling, type SamplingParams } from './sampler.ts'
 import { createStopDetector } from './stop-detector.ts'
 import type { TextModel } from './text-model.ts'
@@ -16,7 +17,7 @@ export interface AskableModel extends EntryModel {
 }
 
 export interface AskOptions {
-  readonly messages: readonly ChatMessage[]
+  readonly prompt: AskPrompt
   /** Default: 512, or what the model's context leaves. */
   readonly maxTokens?: number | undefined
   /** Absent fields come from the model's generation_config.json; an absent seed is drawn. */
@@ -26,6 +27,8 @@ export interface AskOptions {
   readonly ignoreEnd: boolean
   /** Run all layers in this process. */
   readonly solo: boolean
+  /** Let the swarm compute all layers, also those that this process holds. */
+  readonly swarm?: boolean | undefined
   /** Report the SHA-256 of every step's logits. */
   readonly logitsDigest: boolean
   readonly signal: AbortSignal
@@ -50,16 +53,24 @@ export interface AskAnswer {
 }
 
 export type AskProgress =
-  | { readonly type: 'route'; readonly hops: readonly ChainHop[]; readonly profile: AskAnswer['profile'] }
-  | { readonly type: 'text'; readonly text: string }
+  | {
+      readonly type: 'route'
+      readonly hops: readonly ChainHop[]
+      readonly profile: AskAnswer['profile']
+      readonly exact: boolean
+      readonly promptTokens: number
+      readonly thinking: Thinking
+    }
+  /** `tokens` only with `sampling.logprobs`; a token comes with the first part of its text. */
+  | { readonly type: 'text'; readonly text: string; readonly tokens?: readonly AnswerToken[] }
   | { readonly type: 'done'; readonly result: AskAnswer }
 
 const DEFAULT_MAX_TOKENS = 512
 
-/** One answer: chat in, text out as it comes, and at last what there is to know about it. Throws what its parts throw. */
+/** One answer: prompt in, text out as it comes, and at last what there is to know about it. Throws what its parts throw. */
 export async function* ask(model: AskableModel, options: AskOptions, deps: EntryDeps): AsyncGenerator<AskProgress> {
   const { signal } = options
-  const promptIds = model.text.encodeChat(options.messages)
+  const promptIds = encodePrompt(model.text, options.prompt)
   const maxTokens = options.maxTokens ?? Math.min(DEFAULT_MAX_TOKENS, model.spec.maxContext - promptIds.length)
   if (maxTokens < 1) {
     throw new LlmNodeError(
@@ -68,11 +79,13 @@ export async function* ask(model: AskableModel, options: AskOptions, deps: Entry
       { hint: 'Shorten the prompt.' },
     )
   }
-  const opened = await openChain(model, { maxContext: promptIds.length + maxTokens, solo: options.solo, signal }, deps)
+  const { solo, swarm = false } = options
+  const opened = await openChain(model, { maxContext: promptIds.length + maxTokens, solo, swarm, signal }, deps)
   const { chain } = opened
   const profile = chain.hops.every((hop) => hop.address === null) ? 'local-only' : 'direct'
   try {
-    yield { type: 'route', hops: chain.hops, profile }
+    const about = { exact: opened.exact, promptTokens: promptIds.length, thinking: thinkingOf(model.text, promptIds) }
+    yield { type: 'route', hops: chain.hops, profile, ...about }
     const digests: string[] = []
     const tokens = generate(
       {
@@ -113,31 +126,36 @@ export async function* ask(model: AskableModel, options: AskOptions, deps: Entry
 
 /** Text as it settles; a stop string ends the answer before it and is not part of it. */
 async function* readText(
-  tokens: ReturnType<typeof generate>,
+  generated: ReturnType<typeof generate>,
   text: TextModel,
   stop: readonly string[],
 ): AsyncGenerator<AskProgress, Pick<AskAnswer, 'text' | 'tokens' | 'finishReason' | 'tokensPerSecond'>> {
   const detokenizer = text.tokenizer.createDetokenizer({ skipSpecialTokens: true })
   const detector = createStopDetector(stop)
+  const trail = createTokenTrail(text.tokenizer)
   const ids: number[] = []
   let answer = ''
+  let produced = 0
   let finishReason: FinishReason = 'stop'
   let firstMs = 0
   let lastMs = 0
   for (;;) {
-    const next = await tokens.next()
+    const next = await generated.next()
     if (!next.done) {
       lastMs = performance.now()
       if (ids.length === 0) firstMs = lastMs
       ids.push(next.value.id)
+      trail.push(next.value, produced)
     }
-    const found = detector.push(next.done ? detokenizer.flush() : detokenizer.push(next.value.id))
+    const delta = next.done ? detokenizer.flush() : detokenizer.push(next.value.id)
+    produced += delta.length
+    const found = detector.push(delta)
     const settled = next.done && !found.stopped ? found.text + detector.flush() : found.text
-    if (settled !== '') {
-      answer += settled
-      yield { type: 'text', text: settled }
-    }
-    if (found.stopped) await tokens.return('stop')
+    answer += settled
+    const tokens = trail.take(next.done && !found.stopped ? Number.POSITIVE_INFINITY : answer.length)
+    if (settled !== '' || tokens.length > 0)
+      yield { type: 'text', text: settled, ...(tokens.length > 0 ? { tokens } : {}) }
+    if (found.stopped) await generated.return('stop')
     if (next.done) finishReason = next.value
     if (next.done || found.stopped) break
   }

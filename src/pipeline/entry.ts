@@ -54,7 +54,7 @@ export interface OpenedChain {
  */
 export async function openChain(
   model: EntryModel,
-  request: { maxContext: number; solo: boolean; signal: AbortSignal },
+  request: { maxContext: number; solo: boolean; swarm?: boolean; signal: AbortSignal },
   deps: EntryDeps,
 ): Promise<OpenedChain> {
   const whole: Span = { start: 0, end: model.spec.nLayers }
@@ -66,7 +66,7 @@ export async function openChain(
     )
   }
   if (request.solo) return openSolo(model, whole, request.maxContext)
-  const { leading, ring, trailing } = divide(model.runner?.span, whole)
+  const { leading, ring, trailing } = divide(request.swarm ? undefined : model.runner?.span, whole)
   if (ring === undefined) return openSolo(model, whole, request.maxContext)
   const plan = planRoute(model, ring, request.maxContext, deps)
   const rest = await openRing(model, plan.route, request, deps)

@@ -13,7 +13,9 @@ export interface TextModel {
    * A chat → token ids that end with the beginning of the assistant's turn. A model without a chat template takes the
    * last message as it is. Throws BAD_INPUT.
    */
-  encodeChat(messages: readonly ChatMessage[]): number[]
+  encodeChat(messages: readonly ChatMessage[], templateKwargs?: Readonly<Record<string, unknown>>): number[]
+  /** A text → token ids, with what the tokenizer adds to every text. Throws CONTEXT_TOO_LONG. */
+  encodeText(text: string): number[]
 }
 
 /** The repository's files, parsed; `jinjaFile` as text. */
@@ -33,18 +35,25 @@ export function createTextModel(files: TextFiles): TextModel {
   return {
     tokenizer,
     defaults: parseGenerationConfig(files),
-    encodeChat(messages) {
-      const bytes = messages.reduce((sum, { content }) => sum + utf8(String(content ?? '')).length, 0)
-      if (bytes > pipelineLimits.promptBytes) {
-        throw new LlmNodeError('CONTEXT_TOO_LONG', `The messages have ${bytes} bytes.`, {
-          hint: `At most ${pipelineLimits.promptBytes} are taken; shorten them.`,
-        })
-      }
+    encodeChat(messages, kwargs = {}) {
+      checkLength(messages.map(({ content }) => String(content ?? '')))
       if (template === null) {
         return tokenizer.encode(String(messages.at(-1)?.content ?? ''), { addSpecialTokens: true })
       }
-      const text = renderChat({ template, messages, addGenerationPrompt: true, tokens })
+      const text = renderChat({ template, messages, addGenerationPrompt: true, tokens, kwargs })
       return tokenizer.encode(text, { addSpecialTokens: false })
     },
+    encodeText(text) {
+      checkLength([text])
+      return tokenizer.encode(text, { addSpecialTokens: true })
+    },
   }
+}
+
+function checkLength(texts: readonly string[]): void {
+  const bytes = texts.reduce((sum, text) => sum + utf8(text).length, 0)
+  if (bytes <= pipelineLimits.promptBytes) return
+  throw new LlmNodeError('CONTEXT_TOO_LONG', `The prompt has ${bytes} bytes.`, {
+    hint: `At most ${pipelineLimits.promptBytes} are taken; shorten it.`,
+  })
 }
