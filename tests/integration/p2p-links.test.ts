@@ -117,6 +117,20 @@ describe.each<TransportName>(['tcp', 'quic'])('links over %s', (transport) => {
     for (let i = 0; i < 300; i++) expect((await inbox.next())[20]).toBe(i & 255)
   })
 
+  it('are drained only when everything is out, and never after their end', async () => {
+    const [a, b] = await peers()
+    const { near, far } = await link(a, b)
+    far.onFrame(() => {})
+    for (let i = 0; i < 100; i++) near.send(dataFrame(SIXTY_KIB))
+    await near.drained()
+    // QUIC takes one write at a time and says so after each.
+    if (transport === 'tcp') expect(near.send(dataFrame(FIVE_KIB))).toBe(true)
+    for (let i = 0; i < 100; i++) near.send(dataFrame(SIXTY_KIB))
+    const pending = near.drained()
+    near.abort('enough')
+    await expect(pending).rejects.toMatchObject({ code: 'PEER_UNREACHABLE' })
+  })
+
   it('deliver what was sent before a close', async () => {
     const [a, b] = await peers()
     const { near, far } = await link(a, b)
