@@ -76,7 +76,7 @@ export async function openSplitPipeline(options: SplitOptions): Promise<SplitPip
 async function startHop(options: SplitOptions, span: Span): Promise<HopProcess> {
   const program = fileURLToPath(new URL('./hop-process.ts', import.meta.url))
   const numbers = [span.start, span.end, options.threads].map(String)
-  const child = spawn(process.execPath, [program, options.model, options.recipe, ...numbers], {
+  const child = spawn(process.execPath, [...process.execArgv, program, options.model, options.recipe, ...numbers], {
     stdio: ['pipe', 'pipe', 'inherit'],
   })
   const nextLine = lineReader(child)

@@ -16,6 +16,7 @@ import type { Logger } from '../base/logger.ts'
 import type { Identity } from './identity.ts'
 import { mdnsServiceTag } from './network.ts'
 import type { TransportName } from './peer-addrs.ts'
+import { singleWrite } from './single-write.ts'
 
 export interface HostOptions {
   readonly network: string
@@ -46,7 +47,7 @@ export async function createHost(
       nodeInfo: { name: 'llm-node', version: options.version, userAgent: `llm-node/${options.version}` },
       addresses: { listen: options.listen.filter((addr) => quic !== undefined || !addr.includes('/quic')) },
       transports: quic === undefined ? [tcp()] : [tcp(), quic],
-      connectionEncrypters: [noise()],
+      connectionEncrypters: [singleWrite(noise())],
       streamMuxers: [yamux(yamuxSettings)],
       peerDiscovery: options.mdns ? [localDiscovery(options, deps.onFound)] : [],
       services: { identify: identify(), ping: ping() },
