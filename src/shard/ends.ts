@@ -3,8 +3,9 @@ import { dirname } from 'node:path'
 import { assertInput, LlmNodeError } from '../base/errors.ts'
 import { shardLimits } from '../base/limits.ts'
 import type { ModelSpec } from '../model/spec.ts'
+import { loadFinalNorm, type RowNorm } from './final-norm.ts'
 import { buildHeadGraph, graphNames, usesRowZeroPoints } from './graph.ts'
-import { openOrt } from './ort.ts'
+import { type OrtRuntime, openOrt } from './ort.ts'
 import { type PackedEnds, readPackedEnds } from './packed-file.ts'
 import type { RecipeId } from './recipe.ts'
 import { createStaging, runRows } from './staging.ts'
@@ -16,6 +17,8 @@ export interface ModelEnds {
   embed(ids: readonly number[]): Promise<Float32Array>
   /** Final norm and head over hidden [n, hiddenSize] → logits [n, vocabSize]. One way for every caller (engine.md §6.1). */
   logits(hidden: Float32Array): Promise<Float32Array>
+  /** The final norm alone, over hidden [n, hiddenSize] → [n, hiddenSize], in f64. For embeddings, not for logits. */
+  readonly finalNorm: RowNorm
   /** Waits for the run in progress, then frees everything. Idempotent. */
   close(): Promise<void>
 }
@@ -32,17 +35,9 @@ export interface ModelEndsOptions {
 
 /** Throws MODEL_NOT_FOUND, MODEL_CORRUPT, ENGINE_UNAVAILABLE or ENGINE_FAILED. */
 export async function createModelEnds(options: ModelEndsOptions): Promise<ModelEnds> {
-  const { spec, recipe, endsFile, threads } = options
+  const { spec, recipe } = options
   const ort = openOrt(options.library)
-  const packed = await readPackedEnds(endsFile, spec, recipe)
-  const model = buildHeadGraph({ spec, recipe, finalNorm: packed.finalNorm, head: packed.head })
-  const file = await open(endsFile)
-  const graph = await ort
-    .createSession(model, { threads, weightsFolder: await realpath(dirname(endsFile)) })
-    .catch(async (error: unknown) => {
-      await file.close()
-      throw error
-    })
+  const { packed, file, graph, finalNorm } = await openEnds(options, ort)
   const binding = graph.createBinding()
   const staging = createStaging(
     { hiddenSize: spec.hiddenSize, width: spec.vocabSize, keep: shardLimits.stagedHeadCounts },
@@ -89,6 +84,7 @@ export async function createModelEnds(options: ModelEndsOptions): Promise<ModelE
       }
       return logits
     },
+    finalNorm,
     close() {
       closing ??= (async () => {
         await tail
@@ -99,6 +95,20 @@ export async function createModelEnds(options: ModelEndsOptions): Promise<ModelE
       })()
       return closing
     },
+  }
+}
+
+async function openEnds({ spec, recipe, endsFile, threads }: ModelEndsOptions, ort: OrtRuntime) {
+  const packed = await readPackedEnds(endsFile, spec, recipe)
+  const model = buildHeadGraph({ spec, recipe, finalNorm: packed.finalNorm, head: packed.head })
+  const file = await open(endsFile)
+  try {
+    const finalNorm = await loadFinalNorm(file, packed.finalNorm, spec.rmsNormEps)
+    const graph = await ort.createSession(model, { threads, weightsFolder: await realpath(dirname(endsFile)) })
+    return { packed, file, graph, finalNorm }
+  } catch (error) {
+    await file.close()
+    throw error
   }
 }
 
