@@ -24,6 +24,8 @@ export const askSchema = z.strictObject({
   solo: z.boolean().default(false),
   /** Add the SHA-256 of every step's logits to the result. */
   logitsDigest: z.boolean().default(false),
+  /** Guess tokens ahead where it pays; the answer is the same. */
+  speculate: z.boolean().default(true),
 })
 export type AskRequest = z.input<typeof askSchema>
 export type CheckedAskRequest = z.output<typeof askSchema>

@@ -6,6 +6,10 @@ export const pipelineLimits = {
   prefillRows: 128,
   /** Prefill frames sent ahead of their answers: enough to keep 8 hops busy; the ring bounds the bytes. */
   prefillFramesUnderWay: 12,
+  /** Rows guessed ahead in one step: with the row of the last token the 8 that count as a decode step (protocol.md §6). */
+  draftRows: 7,
+  /** Frames of at most this many rows are decode steps: a token and the draft after it. */
+  decodeRows: 8,
   /** Prompt and answer of one request, before tokenising: a 1 MiB prompt is far beyond every supported context. */
   promptBytes: 1_048_576,
   /** Stop strings of one request; OpenAI allows 4, more costs nothing but must end somewhere. */
@@ -18,6 +22,35 @@ export const pipelineLimits = {
 export const apiLimits = {
   /** interface.md §3: a 4 MiB body holds every prompt that a supported context can take. */
   bodyBytes: 4 * 1_048_576,
+  /** Token ids in one prompt; a 4 MiB body has room for no more. */
+  promptIds: 2_097_152,
+  /** Texts in one embeddings request, as OpenAI allows. */
+  embeddings: 2_048,
+  /** Generations and embeddings under way at once, as entry; the rings of one node have the same bound. */
+  underWay: 64,
+  /** A client that does not read its stream for so long loses it: its KV is held all that time. */
+  unreadMs: 60_000,
+  /** Header lines and bytes of one request; clients send about 20 and 1 KiB. */
+  headerLines: 100,
+  headerBytes: 16_384,
+  /** All headers, and the whole request with its body, in milliseconds. */
+  headersMs: 10_000,
+  requestMs: 60_000,
+  /** Connections at once: 1,000 idle event streams and some more. */
+  connections: 2_048,
+  /** API keys in one home, and characters of a key's name. */
+  keys: 256,
+  keyNameCharacters: 64,
+  /** Event streams at once, events kept for those that come back, and their bytes. */
+  eventStreams: 1_024,
+  events: 2_048,
+  eventBytes: 4 * 1_048_576,
+  /** Events that wait for one slow reader before it is told to begin again. */
+  eventsWaiting: 512,
+  /** A comment on a silent event stream, so that nobody in between closes it (interface.md §3). */
+  keepAliveMs: 15_000,
+  /** Changes of one kind are told together after this. */
+  eventDelayMs: 250,
 } as const
 
 /** What a config.json may claim (src/model): larger than any published model, small enough that a lie costs nothing. */
@@ -184,7 +217,7 @@ export const onionLimits = {
   stepMs: 5_000,
   /** Silence of max(silenceMs, 5 × moving average) starts PINGs, answered within max(pingMs, 4 × round trip) [§6]. */
   silenceMs: 300,
-  pingMs: 700,
+  pingMs: 2_000,
   /** After its return stream ended the entry waits this long for TRUNCATED, to know where the circuit broke [§6]. */
   truncatedWaitMs: 500,
   /** Dials for one EXTEND, addresses in it and their bytes [§3]. */

@@ -32,6 +32,7 @@ export function answer(
   const sampling = Object.fromEntries(
     Object.entries({ temperature, topK, topP, minP, seed }).filter(([, value]) => value !== undefined),
   )
-  const { maxTokens, stop = [], ignoreEnd, solo, logitsDigest } = request
-  return ask(model, { prompt: { messages }, maxTokens, sampling, stop, ignoreEnd, solo, logitsDigest, signal }, deps)
+  const { maxTokens, stop = [], ignoreEnd, solo, logitsDigest, speculate } = request
+  const run = { stop, ignoreEnd, solo, logitsDigest, speculate, signal }
+  return ask(model, { prompt: { messages }, maxTokens, sampling, ...run }, deps)
 }

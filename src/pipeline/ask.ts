@@ -3,10 +3,12 @@ import { LlmNodeError } from '../base/errors.ts'
 import type { ModelEnds } from '../shard/ends.ts'
 import { type AnswerToken, createTokenTrail } from './answer-tokens.ts'
 import type { ChainHop } from './chain.ts'
+import { createDrafter } from './drafter.ts'
 import { type EntryDeps, type EntryModel, type OpenedChain, openChain } from './entry.ts'
 import { type FinishReason, generate } from './generate.ts'
 import { type AskPrompt, encodePrompt, type Thinking, thinkingOf } from './prompt.ts'
 import { neutralSampling, type SamplingParams } from './sampler.ts'
+import { createSession } from './session.ts'
 import { createStopDetector } from './stop-detector.ts'
 import type { TextModel } from './text-model.ts'
 
@@ -29,8 +31,10 @@ export interface AskOptions {
   readonly solo: boolean
   /** Let the swarm compute all layers, also those that this process holds. */
   readonly swarm?: boolean | undefined
-  /** Report the SHA-256 of every step's logits. */
+  /** Report the SHA-256 of the logits of every token. */
   readonly logitsDigest: boolean
+  /** Guess tokens ahead where it pays; the answer is the same. Default true. */
+  readonly speculate?: boolean | undefined
   readonly signal: AbortSignal
 }
 
@@ -43,6 +47,9 @@ export interface AskAnswer {
   readonly exact: boolean
   readonly hops: readonly ChainHop[]
   readonly failovers: number
+  /** Tokens that were guessed ahead, and those of them that were right. */
+  readonly drafted: number
+  readonly accepted: number
   /** Of the steps after the first token; null with fewer than two. */
   readonly tokensPerSecond: number | null
   readonly estimate: OpenedChain['estimate']
@@ -87,6 +94,7 @@ export async function* ask(model: AskableModel, options: AskOptions, deps: Entry
     const about = { exact: opened.exact, promptTokens: promptIds.length, thinking: thinkingOf(model.text, promptIds) }
     yield { type: 'route', hops: chain.hops, profile, ...about }
     const digests: string[] = []
+    const drafter = createDrafter()
     const tokens = generate(
       {
         promptIds,
@@ -97,8 +105,8 @@ export async function* ask(model: AskableModel, options: AskOptions, deps: Entry
       },
       {
         ends: model.ends,
-        chain,
-        hiddenSize: model.spec.hiddenSize,
+        session: createSession(chain, model),
+        drafter: options.speculate === false ? undefined : drafter,
         ...(options.logitsDigest
           ? { onLogits: (_: number, logits: Float32Array) => digests.push(digest(logits)) }
           : {}),
@@ -113,6 +121,8 @@ export async function* ask(model: AskableModel, options: AskOptions, deps: Entry
         exact: opened.exact,
         hops: chain.hops,
         failovers: 0,
+        drafted: drafter.drafted,
+        accepted: drafter.accepted,
         estimate: opened.estimate,
         model: model.name,
         profile,

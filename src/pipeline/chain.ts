@@ -1,4 +1,5 @@
 import type { LlmNodeError } from '../base/errors.ts'
+import { pipelineLimits } from '../base/limits.ts'
 import type { Span } from '../base/span.ts'
 import type { Ring } from '../onion/ring.ts'
 import type { KvSession } from '../shard/runner.ts'
@@ -42,7 +43,7 @@ export function createLocalChain(session: KvSession, hiddenSize: number, maxRows
     async forward({ pos, hidden, want }) {
       const startedMs = performance.now()
       const rows = await session.forward(pos, hidden)
-      if (hidden.length === hiddenSize) {
+      if (hidden.length <= hiddenSize * pipelineLimits.decodeRows) {
         spentMs += performance.now() - startedMs
         steps++
       }

@@ -1,13 +1,12 @@
 import { LlmNodeError } from '../base/errors.ts'
-import { pipelineLimits } from '../base/limits.ts'
 import type { ModelEnds } from '../shard/ends.ts'
-import type { Chain } from './chain.ts'
-import { type SamplingParams, sample, type TokenLogprob } from './sampler.ts'
+import type { Drafter } from './drafter.ts'
+import { type Sampled, type SamplingParams, sample, type TokenLogprob } from './sampler.ts'
 
 export interface GenerateRequest {
   /** Token ids of the prompt, at least one. */
   readonly promptIds: readonly number[]
-  /** At most so many new tokens; fewer when the chain's context ends first. */
+  /** At most so many new tokens; fewer when the session's context ends first. */
   readonly maxTokens: number
   readonly sampling: SamplingParams
   /** Ids that end the answer; the id itself is not part of it. */
@@ -26,94 +25,100 @@ export interface GeneratedToken {
 /** `stop`: an end token; `length`: maxTokens or the context is used up. */
 export type FinishReason = 'stop' | 'length'
 
+/** What a generation needs of the layers (session.ts). */
+export interface TokenSession {
+  /** Tokens that prompt and answer may have in all. */
+  readonly maxContext: number
+  /** What comes out after the last layer for the last `want` of `ids`: [want, hiddenSize]. */
+  rows(ids: readonly number[], want: number, options: { signal?: AbortSignal | undefined }): Promise<Float32Array>
+}
+
 export interface GenerateDeps {
-  readonly ends: ModelEnds
-  readonly chain: Chain
-  readonly hiddenSize: number
-  /** Sees the raw logits [vocabSize] that token `index` is drawn from, before it is drawn. */
+  readonly ends: Pick<ModelEnds, 'logits'>
+  readonly session: TokenSession
+  /** Guesses tokens ahead. Without it every step brings one token; the tokens are the same. */
+  readonly drafter?: Drafter | undefined
+  /** Sees the raw logits [vocabSize] that token `index` is drawn from. */
   readonly onLogits?: (index: number, logits: Float32Array) => void
 }
 
 /**
- * One generation over a chain: prefill in chunks, then token by token. Yields each token as it is drawn; an end token is
- * not yielded. Returns why it ended. Throws what the chain throws, BAD_INPUT, CONTEXT_TOO_LONG, ABORTED.
+ * One generation over a session: prefill, then step by step; a step brings one token, and one more for each drafted token
+ * that turns out to be the one that is drawn. Yields each token; an end token is not yielded. Returns why it ended.
+ * Throws what the session throws, BAD_INPUT, CONTEXT_TOO_LONG, ABORTED.
  */
 export async function* generate(
   request: GenerateRequest,
   deps: GenerateDeps,
 ): AsyncGenerator<GeneratedToken, FinishReason> {
-  const { promptIds, sampling, signal } = request
-  const { ends, chain, hiddenSize } = deps
-  checkRequest(request, chain)
+  const { promptIds, maxTokens, signal } = request
+  const { ends, session, drafter } = deps
+  checkRequest(request, session)
   const endTokens = new Set(request.endTokens)
   const transcript = [...promptIds]
-  let hidden = await prefill(promptIds, deps, signal)
-  for (let index = 0; ; index++) {
+  let draft: readonly number[] = []
+  let index = 0
+  for (;;) {
     signal?.throwIfAborted()
-    const logits = await ends.logits(hidden)
-    deps.onLogits?.(index, logits)
-    const drawn = sample(logits, sampling, { ids: transcript, promptLength: promptIds.length }, index)
-    if (endTokens.has(drawn.id)) return 'stop'
-    transcript.push(drawn.id)
-    yield { index, ...drawn }
-    if (index + 1 >= request.maxTokens || transcript.length >= chain.maxContext) return 'length'
-    const embedded = await ends.embed([drawn.id])
-    hidden = await orAborted(
-      chain.forward({ pos: transcript.length - 1, hidden: embedded.subarray(0, hiddenSize), want: 1 }),
-      signal,
-    )
+    const startedMs = performance.now()
+    const rows = await session.rows(transcript.concat(draft), draft.length + 1, { signal })
+    const logits = await ends.logits(rows)
+    const ms = performance.now() - startedMs
+    const drawn = drawStep(logits, draft, { transcript, request, index })
+    if (index > 0) drafter?.learn({ drafted: draft.length, accepted: drawn.length - 1, ms })
+    for (const token of drawn) {
+      deps.onLogits?.(index, token.logits)
+      if (endTokens.has(token.sampled.id)) return 'stop'
+      transcript.push(token.sampled.id)
+      yield { index, ...token.sampled }
+      index++
+      if (index >= maxTokens || transcript.length >= session.maxContext) return 'length'
+    }
+    // A row more than the tokens that may still come would be for nothing, and none may lie beyond the context.
+    const room = Math.min(maxTokens - index - 1, session.maxContext - transcript.length)
+    draft = drafter?.propose(transcript, room) ?? []
   }
 }
 
-/** Runs the prompt through the chain in chunks, several under way at once; resolves with the last row [hiddenSize]. */
-async function prefill(ids: readonly number[], deps: GenerateDeps, signal?: AbortSignal): Promise<Float32Array> {
-  const { ends, chain } = deps
-  const chunkRows = Math.min(chain.maxRows, pipelineLimits.prefillRows)
-  const pending: Promise<Float32Array>[] = []
-  for (let pos = 0; pos < ids.length; pos += chunkRows) {
-    signal?.throwIfAborted()
-    const chunk = ids.slice(pos, pos + chunkRows)
-    const hidden = await ends.embed(chunk)
-    const answer = chain.forward({ pos, hidden, want: pos + chunk.length === ids.length ? 1 : 0 })
-    // A failure is seen when its turn comes below; until then it must not count as unhandled.
-    answer.catch(() => {})
-    pending.push(answer)
-    if (pending.length > pipelineLimits.prefillFramesUnderWay) await orAborted(pending.shift(), signal)
-  }
-  let last: Float32Array | undefined
-  for (const answer of pending) last = await orAborted(answer, signal)
-  if (last === undefined) throw new LlmNodeError('INTERNAL', 'The prompt was not answered.')
-  return last
+interface DrawnToken {
+  readonly sampled: Sampled
+  readonly logits: Float32Array
 }
 
-function checkRequest(request: GenerateRequest, chain: Chain): void {
+/**
+ * Draws from row after row as long as the draft has said the same: a row counts only when all ids before it are the ones
+ * that were drawn, so these are the draws of a generation without drafts (engine.md §8).
+ */
+function drawStep(
+  logits: Float32Array,
+  draft: readonly number[],
+  at: { transcript: readonly number[]; request: GenerateRequest; index: number },
+): DrawnToken[] {
+  const { sampling, promptIds } = at.request
+  const width = logits.length / (draft.length + 1)
+  const history = { ids: [...at.transcript], promptLength: promptIds.length }
+  const drawn: DrawnToken[] = []
+  for (let row = 0; row <= draft.length; row++) {
+    const rowLogits = logits.subarray(row * width, (row + 1) * width)
+    const sampled = sample(rowLogits, sampling, history, at.index + row)
+    drawn.push({ sampled, logits: rowLogits })
+    if (sampled.id !== draft[row]) break
+    history.ids.push(sampled.id)
+  }
+  return drawn
+}
+
+function checkRequest(request: GenerateRequest, session: TokenSession): void {
   const { promptIds, maxTokens } = request
   if (promptIds.length === 0) throw new LlmNodeError('BAD_INPUT', 'The prompt is empty.')
   if (!Number.isInteger(maxTokens) || maxTokens < 1) {
     throw new LlmNodeError('BAD_INPUT', `${maxTokens} is not a number of tokens.`)
   }
-  if (promptIds.length >= chain.maxContext) {
+  if (promptIds.length >= session.maxContext) {
     throw new LlmNodeError(
       'CONTEXT_TOO_LONG',
-      `The prompt has ${promptIds.length} tokens; this session holds ${chain.maxContext}, the answer included.`,
-      { hint: 'Shorten the prompt.', meta: { promptTokens: promptIds.length, maxContext: chain.maxContext } },
+      `The prompt has ${promptIds.length} tokens; this session holds ${session.maxContext}, the answer included.`,
+      { hint: 'Shorten the prompt.', meta: { promptTokens: promptIds.length, maxContext: session.maxContext } },
     )
-  }
-}
-
-/** The promise's outcome, or ABORTED as soon as the signal fires. */
-async function orAborted<T>(promise: Promise<T> | undefined, signal?: AbortSignal): Promise<T> {
-  if (promise === undefined) throw new LlmNodeError('INTERNAL', 'Nothing to wait for.')
-  if (signal === undefined) return promise
-  signal.throwIfAborted()
-  let onAbort: () => void = () => {}
-  const aborted = new Promise<never>((_, reject) => {
-    onAbort = () => reject(new LlmNodeError('ABORTED', 'Stopped on request.'))
-    signal.addEventListener('abort', onAbort, { once: true })
-  })
-  try {
-    return await Promise.race([promise, aborted])
-  } finally {
-    signal.removeEventListener('abort', onAbort)
   }
 }

@@ -131,7 +131,7 @@ function openSession(
       const startedMs = performance.now()
       const rows = await kv.forward(pos, hidden)
       info.length = kv.length
-      if (hidden.length === on.hiddenSize) {
+      if (hidden.length <= on.hiddenSize * pipelineLimits.decodeRows) {
         const ms = performance.now() - startedMs
         totalMs += ms
         info.steps++

@@ -21,6 +21,7 @@ interface AskArguments extends GlobalArguments, NodeArguments {
   solo: boolean
   ignoreEnd?: boolean | undefined
   logitsDigest?: boolean | undefined
+  speculate: boolean
 }
 
 export const askCommand: CommandModule<GlobalArguments, AskArguments> = {
@@ -40,6 +41,7 @@ export const askCommand: CommandModule<GlobalArguments, AskArguments> = {
       .option('stop', { type: 'string', array: true, describe: 'End the answer before this text' })
       .option('solo', { type: 'boolean', default: false, describe: 'Run all layers here' })
       .option('ignore-end', { type: 'boolean', default: false, describe: 'Go on past the end, up to --max-tokens' })
+      .option('speculate', { type: 'boolean', default: true, describe: 'Guess tokens ahead where it pays' })
       .option('logits-digest', { type: 'boolean', default: false, hidden: true }),
   async handler(argv) {
     const signal = interruptSignal()
@@ -85,6 +87,7 @@ function requestOf(argv: AskArguments): AskRequest {
     solo: argv.solo,
     ignoreEnd: argv.ignoreEnd ?? false,
     logitsDigest: argv.logitsDigest ?? false,
+    speculate: argv.speculate,
   }
 }
 

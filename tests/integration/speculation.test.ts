@@ -1,0 +1,69 @@
+/** Drafts with the real engine: the same ids and the same bytes of logits as without. */
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { createLocalChain } from '../../src/pipeline/chain.ts'
+import { proposeDraft } from '../../src/pipeline/draft.ts'
+import type { Drafter } from '../../src/pipeline/drafter.ts'
+import { type GenerateRequest, generate } from '../../src/pipeline/generate.ts'
+import { neutralSampling } from '../../src/pipeline/sampler.ts'
+import { createSession } from '../../src/pipeline/session.ts'
+import { createTextModel, type TextModel } from '../../src/pipeline/text-model.ts'
+import { digestOf, openEngine, type TestEngine } from '../helpers/engine.ts'
+import { demoTextModel } from '../helpers/text-model.ts'
+
+/** Seven rows whenever there is something to look up, right or wrong, so that rollbacks are met. */
+const eager: Drafter = {
+  drafted: 0,
+  accepted: 0,
+  propose: (transcript, room) => proposeDraft(transcript, Math.min(7, room)),
+  learn() {},
+}
+
+const MODEL = 'models/demo-qwen3'
+
+describe.each(['f32/1', 'i8/1', 'q8/1', 'q4/1'] as const)('%s', (recipe) => {
+  let engine: TestEngine
+  let text: TextModel
+
+  beforeAll(async () => {
+    engine = await openEngine(MODEL, recipe)
+    text = createTextModel(demoTextModel(MODEL))
+  })
+  afterAll(() => engine.close())
+
+  async function run(request: GenerateRequest, drafter: Drafter | undefined) {
+    const { spec } = engine.model
+    const span = { start: 0, end: spec.nLayers }
+    const maxContext = Math.min(request.promptIds.length + request.maxTokens, 400)
+    const frames: number[] = []
+    const chain = createLocalChain(engine.runner.openSession({ span, maxContext }), spec.hiddenSize, 16)
+    const counted = {
+      ...chain,
+      forward: (frame: Parameters<typeof chain.forward>[0]) => {
+        frames.push(frame.hidden.length / spec.hiddenSize)
+        return chain.forward(frame)
+      },
+    }
+    const session = createSession(counted, engine)
+    const tokens: number[] = []
+    const digests: string[] = []
+    const onLogits = (_: number, logits: Float32Array) => void digests.push(digestOf(logits))
+    for await (const { id } of generate(request, { ends: engine.ends, session, drafter, onLogits })) tokens.push(id)
+    await session.close()
+    return { tokens, digests, frames }
+  }
+
+  test.each([
+    ['greedy', { temperature: 0 }],
+    ['sampled', { temperature: 0.8, topK: 20, repetitionPenalty: 1.1 }],
+  ])('%s: drafts change no byte', async (_, wishes) => {
+    const promptIds = text.encodeChat([{ role: 'user', content: 'one two three four one two three four one two' }])
+    const sampling = { ...neutralSampling, seed: 3, nTokens: text.tokenizer.nTokens, ...wishes }
+    const request = { promptIds, maxTokens: 60, sampling, endTokens: [] }
+    const plain = await run(request, undefined)
+    const drafted = await run(request, eager)
+    expect(drafted.tokens).toEqual(plain.tokens)
+    expect(drafted.digests).toEqual(plain.digests)
+    expect(Math.max(...drafted.frames)).toBeLessThanOrEqual(16)
+    expect(drafted.frames.length).toBeLessThan(plain.frames.length)
+  })
+})
