@@ -1,12 +1,11 @@
 /** Runs the real `llm-node` in processes of its own, with homes that go away afterwards. */
-import { type ChildProcess, spawn } from 'node:child_process'
-import { mkdtemp, rm } from 'node:fs/promises'
+import { spawn } from 'node:child_process'
+import { mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 
-export const repository = fileURLToPath(new URL('../..', import.meta.url))
+const repository = fileURLToPath(new URL('../..', import.meta.url))
 export const demoModel = join(repository, 'models', 'demo-qwen3')
 const entryPoint = join(repository, 'src', 'cli', 'main.ts')
 
@@ -22,25 +21,63 @@ export interface CliOptions {
   readonly prefix?: readonly string[]
 }
 
-function spawnCli(args: readonly string[], { env, prefix = [] }: CliOptions): ChildProcess {
+export interface CliProcess {
+  readonly pid: number
+  readonly stdout: string
+  readonly stderr: string
+  /** Resolves when its stdout holds `text`; throws when it ends before. */
+  seen(text: string): Promise<void>
+  readonly ended: Promise<CliResult>
+  kill(signal: NodeJS.Signals): void
+}
+
+/** Whatever hangs ends here, so that a failed test leaves nothing behind. */
+const LIFE_MS = 120_000
+
+export function spawnCli(args: readonly string[], { env, prefix = [] }: CliOptions = {}): CliProcess {
   const [command = process.execPath, ...rest] = [...prefix, process.execPath, entryPoint, ...args]
-  return spawn(command, rest, { env: { ...process.env, ...env }, stdio: ['pipe', 'pipe', 'pipe'] })
+  // Settings of whoever runs the tests must not change what the command does.
+  const clean = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('LLM_NODE_')))
+  const child = spawn(command, rest, { env: { ...clean, ...env }, stdio: ['ignore', 'pipe', 'pipe'] })
+  const output = { stdout: '', stderr: '' }
+  child.stdout.setEncoding('utf8').on('data', (chunk: string) => {
+    output.stdout += chunk
+  })
+  child.stderr.setEncoding('utf8').on('data', (chunk: string) => {
+    output.stderr += chunk
+  })
+  const timer = setTimeout(() => child.kill('SIGKILL'), LIFE_MS)
+  const ended = new Promise<CliResult>((resolve) => {
+    child.once('close', (code) => {
+      clearTimeout(timer)
+      resolve({ code, ...output })
+    })
+  })
+  return {
+    pid: child.pid ?? 0,
+    get stdout() {
+      return output.stdout
+    },
+    get stderr() {
+      return output.stderr
+    },
+    seen: (text) =>
+      new Promise((resolve, reject) => {
+        const look = () => {
+          if (output.stdout.includes(text)) resolve()
+        }
+        child.stdout.on('data', look)
+        look()
+        ended.then(({ stderr }) => reject(new Error(`llm-node ${args.join(' ')} ended:\n${output.stdout}${stderr}`)))
+      }),
+    ended,
+    kill: (signal) => child.kill(signal),
+  }
 }
 
 /** Runs a verb to its end. */
-export async function runCli(args: readonly string[], options: CliOptions = {}): Promise<CliResult> {
-  const child = spawnCli(args, options)
-  child.stdin?.end()
-  let stdout = ''
-  let stderr = ''
-  child.stdout?.on('data', (chunk: Buffer) => {
-    stdout += chunk.toString()
-  })
-  child.stderr?.on('data', (chunk: Buffer) => {
-    stderr += chunk.toString()
-  })
-  const code = await new Promise<number | null>((resolve) => child.once('close', resolve))
-  return { code, stdout, stderr }
+export function runCli(args: readonly string[], options: CliOptions = {}): Promise<CliResult> {
+  return spawnCli(args, options).ended
 }
 
 /** Runs a verb with --json and gives its object; throws with its stderr when it failed. */
@@ -50,62 +87,58 @@ export async function runJson<T>(args: readonly string[], options: CliOptions = 
   return JSON.parse(stdout) as T
 }
 
-export interface StartedNode {
-  readonly pid: number
+export interface StartedNode extends CliProcess {
   readonly address: string
   /** Multiaddrs with /p2p/PEERID. */
   readonly listening: readonly string[]
+  readonly apiUrl: string
   readonly home: string
-  readonly exited: Promise<number | null>
-  stderr(): string
-  kill(signal: NodeJS.Signals): void
 }
 
 /** `llm-node start` until it says that it is ready. */
 export async function startNode(home: string, args: readonly string[], options: CliOptions = {}): Promise<StartedNode> {
   const child = spawnCli(['start', '--home', home, '--json', ...args], options)
-  let stderr = ''
-  child.stderr?.on('data', (chunk: Buffer) => {
-    stderr += chunk.toString()
-  })
-  const exited = new Promise<number | null>((resolve) => child.once('close', resolve))
-  const line = await new Promise<string | undefined>((resolve) => {
-    if (child.stdout !== null) createInterface({ input: child.stdout }).once('line', resolve)
-    exited.then(() => resolve(undefined))
-  })
-  const ready = line === undefined ? undefined : JSON.parse(line)
-  if (ready === undefined || ready.error !== undefined) throw new Error(`start failed: ${line}\n${stderr}`)
-  return {
-    pid: ready.pid,
-    address: ready.address,
-    listening: ready.listening,
-    home,
-    exited,
-    stderr: () => stderr,
-    kill: (signal) => child.kill(signal),
+  try {
+    await child.seen('\n')
+  } catch (error) {
+    throw new Error(`start failed: ${error}`)
   }
+  const { pid, address, listening, apiUrl } = JSON.parse(child.stdout)
+  return Object.defineProperties(child, {
+    pid: { value: pid },
+    address: { value: address },
+    listening: { value: listening },
+    apiUrl: { value: apiUrl },
+    home: { value: home },
+  }) as StartedNode
 }
 
 export interface Sandbox {
-  /** A fresh folder below the sandbox. */
+  /** A folder below the sandbox that is not made yet. */
   home(name: string): string
+  /** The same, made. */
+  folder(name: string): Promise<string>
   /** Ends with the sandbox. */
-  track(node: StartedNode): StartedNode
+  track<P extends CliProcess>(child: P): P
   close(): Promise<void>
 }
 
 export async function createSandbox(): Promise<Sandbox> {
   const root = await mkdtemp(join(tmpdir(), 'llm-node-e2e-'))
-  const nodes: StartedNode[] = []
+  const children: CliProcess[] = []
   return {
     home: (name) => join(root, name),
-    track(node) {
-      nodes.push(node)
-      return node
+    async folder(name) {
+      await mkdir(join(root, name), { recursive: true })
+      return join(root, name)
+    },
+    track(child) {
+      children.push(child)
+      return child
     },
     async close() {
-      for (const node of nodes) node.kill('SIGKILL')
-      await Promise.all(nodes.map((node) => node.exited))
+      for (const child of children) child.kill('SIGKILL')
+      await Promise.all(children.map((child) => child.ended))
       await rm(root, { recursive: true, force: true })
     },
   }
@@ -118,4 +151,26 @@ export function isAlive(pid: number): boolean {
   } catch {
     return false
   }
+}
+
+/** Command lines of living processes that name `text` (Linux; elsewhere none are seen). */
+export async function processesOf(text: string): Promise<string[]> {
+  const pids = (await readdir('/proc').catch(() => [])).filter((name) => /^\d+$/.test(name))
+  const lines = await Promise.all(pids.map((pid) => readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')))
+  return lines.filter((line) => line.includes(text)).map((line) => line.replaceAll('\0', ' '))
+}
+
+export interface ExpectedAnswer {
+  readonly messages: readonly { readonly role: string; readonly content: string }[]
+  readonly greedy_ids: readonly number[]
+  readonly answer_ids: readonly number[]
+  readonly answer: string
+}
+
+/** What transformers answers to `question`, from the model's own folder. */
+export async function expectedAnswer(question: string): Promise<ExpectedAnswer> {
+  const { cases } = JSON.parse(await readFile(join(demoModel, 'expected.json'), 'utf8')) as { cases: ExpectedAnswer[] }
+  const found = cases.find(({ messages }) => messages.length === 1 && messages[0]?.content === question)
+  if (found === undefined) throw new Error(`expected.json has no "${question}"`)
+  return found
 }

@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
-import { LlmNodeError } from '../../base/errors.ts'
+import { type ErrorCode, LlmNodeError } from '../../base/errors.ts'
 
 const ENTRY_POINT = fileURLToPath(
   new URL(import.meta.url.endsWith('.ts') ? '../../cli/main.ts' : '../../cli/main.js', import.meta.url),
@@ -19,16 +19,25 @@ export interface CliProcess {
   stop(): Promise<void>
 }
 
-/** Starts `llm-node …args` as a process of its own that ends when this one does: its stdin is ours to close. */
-export function startCli(args: readonly string[], env: NodeJS.ProcessEnv = process.env): CliProcess {
-  const child = spawn(process.execPath, [ENTRY_POINT, ...args], { env, stdio: ['pipe', 'pipe', 'pipe'] })
+/**
+ * Starts `llm-node …args` as a process of its own that ends when this one does (its stdin is ours to close) or when
+ * `signal` fires.
+ */
+export function startCli(args: readonly string[], signal: AbortSignal): CliProcess {
+  signal.throwIfAborted()
+  const child = spawn(process.execPath, [ENTRY_POINT, ...args], { stdio: ['pipe', 'pipe', 'pipe'] })
+  const onAbort = () => child.kill('SIGTERM')
+  signal.addEventListener('abort', onAbort)
   const lastWords: string[] = []
   createInterface({ input: child.stderr }).on('line', (line) => {
     lastWords.push(line)
     if (lastWords.length > 20) lastWords.shift()
   })
   const exited = new Promise<number | null>((resolve) => child.once('close', (code) => resolve(code)))
-  const firstLine = readFirstLine(child, exited, () => lastWords.join('\n'), args[0] ?? '')
+  exited.then(() => signal.removeEventListener('abort', onAbort))
+  const firstLine = readFirstLine(child, exited, () => lastWords.join('\n'), args[0] ?? '').catch((error) => {
+    throw signal.aborted ? signal.reason : error
+  })
   // Whoever only waits for the exit need not also handle a missing answer.
   firstLine.catch(() => {})
   return {
@@ -44,9 +53,8 @@ export function startCli(args: readonly string[], env: NodeJS.ProcessEnv = proce
   }
 }
 
-/** Runs a verb to its end and gives its JSON answer. Throws when it failed. */
-export async function runCli(args: readonly string[]): Promise<Record<string, unknown>> {
-  const child = startCli([...args, '--json'])
+/** The JSON answer of a verb that runs to its end. Throws when it failed. */
+export async function answerOf(child: CliProcess): Promise<Record<string, unknown>> {
   const answer = await child.firstLine
   await child.exited
   return answer
@@ -65,9 +73,10 @@ async function readFirstLine(
     exited.then(() => resolve(undefined))
   })
   const answer = line === undefined ? undefined : (JSON.parse(line) as Record<string, unknown>)
-  const error = answer?.error as { message?: string } | undefined
+  const error = answer?.error as { code: ErrorCode; message: string } | undefined
   if (answer === undefined || error !== undefined) {
-    throw new LlmNodeError('INTERNAL', `llm-node ${verb} failed: ${error?.message ?? 'it ended without an answer'}`, {
+    const reason = error?.message ?? 'it ended without an answer.'
+    throw new LlmNodeError(error?.code ?? 'INTERNAL', `llm-node ${verb} failed: ${reason}`, {
       cause: new Error(lastWords()),
     })
   }

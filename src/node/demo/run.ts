@@ -11,7 +11,7 @@ import { createFileServer, type FileServer } from '../../shard/file-server.ts'
 import { connectAdmin } from '../admin-client.ts'
 import { locateHome } from '../home.ts'
 import { createNode, type LlmNode } from '../node.ts'
-import { type CliProcess, runCli, startCli } from './processes.ts'
+import { answerOf, type CliProcess, startCli } from './processes.ts'
 
 export interface DemoNode {
   readonly address: string
@@ -60,26 +60,30 @@ export async function runDemo(
   const folder = await mkdtemp(join(tmpdir(), 'llm-node-demo-'))
   const server = await createFileServer({ root: MODEL })
   const processes: CliProcess[] = []
+  const run: StartProcess = (...args) => {
+    const child = startCli(args, options.signal)
+    processes.push(child)
+    return child
+  }
   let entry: LlmNode | undefined
   try {
     report.step(`The model's files are served at ${server.url}; nobody reads them from disk.`)
     const home = (name: string) => join(folder, name)
-    await fetchParts(server.url, options.recipe, home)
+    await fetchParts(server.url, options.recipe, home, run)
     report.step('Three nodes fetched four layers each, the entry only the two ends, one more process everything.')
     entry = await startEntry(home('entry'))
-    await startNodes(entry, home, processes)
+    const nodes = await startNodes(entry, home, run)
     await entry.waitForCoverage(undefined, { signal: options.signal, onNotice() {} })
     const setupSeconds = (performance.now() - startedMs) / 1000
     report.step(`They found each other through one bootstrap address. Ready after ${setupSeconds.toFixed(1)} s.`)
     report.step(`\n> ${options.prompt}`)
     const request: AskRequest = { prompt: options.prompt, temperature: 0, logitsDigest: true }
     const answer = await askThrough(entry, request, options.signal, report)
-    const nodes = await describeNodes(home, server, processes)
+    const described = await describeNodes(home, server, nodes)
     report.step('The same question to a fresh process that holds all twelve layers …\n')
-    const single = (await runCli([
-      ...['ask', options.prompt, '--home', home('single'), '--solo', '--temperature', '0', '--logits-digest'],
-    ])) as unknown as AskResult
-    const result = compare(answer, single, nodes, setupSeconds)
+    const alone = ['--home', home('single'), '--solo', '--temperature', '0', '--logits-digest', '--json']
+    const single = (await answerOf(run('ask', options.prompt, ...alone))) as unknown as AskResult
+    const result = compare(answer, single, described, setupSeconds)
     report.result(result)
     return result
   } finally {
@@ -89,10 +93,19 @@ export async function runDemo(
   }
 }
 
-/** Four downloads side by side, each by a process of its own, as a user's `setup` would. */
-async function fetchParts(url: string, recipe: string, home: (name: string) => string): Promise<void> {
+type StartProcess = (...args: string[]) => CliProcess
+
+/** Five downloads side by side, each by a process of its own, as a user's `setup` would. */
+async function fetchParts(
+  url: string,
+  recipe: string,
+  home: (name: string) => string,
+  run: StartProcess,
+): Promise<void> {
   const fetchPart = (name: string, ...what: string[]) =>
-    runCli(['setup', '--home', home(name), '--model', url, '--recipe', recipe, '--client', name, ...what])
+    answerOf(
+      run('setup', '--home', home(name), '--model', url, '--recipe', recipe, '--client', name, '--json', ...what),
+    )
   await Promise.all([
     ...SPANS.map((span, index) => fetchPart(`node${index + 1}`, '--layers', span, '--no-ends')),
     fetchPart('entry', '--layers', 'none', '--ends'),
@@ -117,19 +130,18 @@ async function startEntry(folder: string): Promise<LlmNode> {
   return node
 }
 
-async function startNodes(entry: LlmNode, home: (name: string) => string, processes: CliProcess[]): Promise<void> {
+async function startNodes(entry: LlmNode, home: (name: string) => string, run: StartProcess): Promise<CliProcess[]> {
   const [bootstrap] = entry.listening()
   if (bootstrap === undefined) throw new LlmNodeError('INTERNAL', 'The entry does not listen.')
-  for (const index of SPANS.keys()) {
-    processes.push(
-      startCli([
-        ...['start', '--home', home(`node${index + 1}`), '--json', '--tied', '--log-level', 'error'],
-        ...['--network', entry.network, '--no-mdns', '--bootstrap', bootstrap],
-        ...['--host', '127.0.0.1', '--port', '0', '--api-port', '0', '--threads', '1'],
-      ]),
-    )
-  }
-  await Promise.all(processes.map((process) => process.firstLine))
+  const nodes = SPANS.map((_, index) =>
+    run(
+      ...['start', '--home', home(`node${index + 1}`), '--json', '--tied', '--log-level', 'error'],
+      ...['--network', entry.network, '--no-mdns', '--bootstrap', bootstrap],
+      ...['--host', '127.0.0.1', '--port', '0', '--api-port', '0', '--threads', '1'],
+    ),
+  )
+  await Promise.all(nodes.map((node) => node.firstLine))
+  return nodes
 }
 
 async function askThrough(
@@ -148,7 +160,7 @@ async function askThrough(
 async function describeNodes(
   home: (name: string) => string,
   server: FileServer,
-  processes: readonly CliProcess[],
+  nodes: readonly CliProcess[],
 ): Promise<DemoNode[]> {
   const bytesOfModel = await weightBytes()
   const { clients } = server.stats()
@@ -162,7 +174,7 @@ async function describeNodes(
         span: parseSpan(span),
         bytesDownloaded: clients[name]?.totalBytes ?? 0,
         bytesOfModel,
-        pid: processes[index]?.pid ?? 0,
+        pid: nodes[index]?.pid ?? 0,
         msPerToken: status.decode.meanMs,
       }
     }),
