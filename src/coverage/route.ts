@@ -12,6 +12,8 @@ export interface RouteRequest {
   readonly modelName: string
   /** Addresses to leave out. */
   readonly excluded?: ReadonlySet<string>
+  /** Ms that a link is to count more: what failed is used only when nothing else is there. null: this node. */
+  readonly penaltyMs?: ((from: string | null, to: string | null) => number) | undefined
 }
 
 export interface RouteHop {
@@ -23,6 +25,8 @@ export interface Route {
   readonly hops: readonly RouteHop[]
   /** Estimate of one decode step over the ring in ms: links there and back, and every hop's computing. */
   readonly decodeMs: number
+  /** Sum of the request's penalties on this route; no part of the estimate. */
+  readonly penaltyMs: number
 }
 
 /** What a link and a hop cost where nothing has been measured. Times in ms. */
@@ -54,7 +58,7 @@ export function findRoute(holders: readonly LayerHolder[], request: RouteRequest
   const gaps = gapsWithin(usable, span)
   if (gaps.length > 0) throw gapError(gaps, request)
   const borders = [...new Set(usable.flatMap((holder) => [holder.span.start, holder.span.end]))].sort((a, b) => a - b)
-  let frontier = beginAt(usable, span.start)
+  let frontier = beginAt(usable, request)
   let best: { step: Step; costMs: number } | undefined
   for (let hop = 1; hop <= maxHops && frontier.size > 0; hop++) {
     const arrivals = new Map<number, Arrivals>()
@@ -64,7 +68,7 @@ export function findRoute(holders: readonly LayerHolder[], request: RouteRequest
         if (end <= step.layer || end > step.holder.span.end) continue
         const costMs = step.costMs + computeMs(step.holder, end - step.layer, request)
         if (end === span.end) {
-          const totalMs = costMs + linkMs(step.holder.rttMs, step.holder)
+          const totalMs = costMs + homeMs(step.holder, request)
           if (best === undefined || totalMs < best.costMs) best = { step, costMs: totalMs }
           break
         }
@@ -72,15 +76,23 @@ export function findRoute(holders: readonly LayerHolder[], request: RouteRequest
       }
       // A span that reaches beyond the wanted end has no border there.
       if (step.holder.span.end > span.end && !borders.includes(span.end)) {
-        const totalMs =
-          step.costMs + computeMs(step.holder, span.end - step.layer, request) + linkMs(step.holder.rttMs, step.holder)
+        const costMs = step.costMs + computeMs(step.holder, span.end - step.layer, request)
+        const totalMs = costMs + homeMs(step.holder, request)
         if (best === undefined || totalMs < best.costMs) best = { step, costMs: totalMs }
       }
     }
-    frontier = advance(usable, arrivals)
+    frontier = advance(usable, arrivals, request)
   }
   if (best === undefined) throw fragmentedError(request)
-  return { hops: unroll(best.step, span.end), decodeMs: best.costMs }
+  const hops = unroll(best.step, span.end)
+  const penaltyMs = penaltyOf(hops, request)
+  return { hops, decodeMs: best.costMs - penaltyMs, penaltyMs }
+}
+
+function penaltyOf(hops: readonly RouteHop[], { penaltyMs }: RouteRequest): number {
+  if (penaltyMs === undefined) return 0
+  const stops = [null, ...hops.map(({ holder }) => holder.address), null]
+  return stops.slice(1).reduce((sum, to, index) => sum + penaltyMs(stops[index] ?? null, to), 0)
 }
 
 /** The cheapest arrival at a layer, and each holder's own: a known link may beat the cheapest with an unknown one. */
@@ -101,27 +113,34 @@ function noteArrival(arrivals: Map<number, Arrivals>, layer: number, step: Step,
   if (own === undefined || costMs < own.costMs) at.byAddress.set(step.holder.address, entry)
 }
 
-function beginAt(holders: readonly LayerHolder[], layer: number): Map<string, Step> {
+function beginAt(holders: readonly LayerHolder[], { span, penaltyMs }: RouteRequest): Map<string, Step> {
+  const layer = span.start
   const steps = new Map<string, Step>()
   for (const holder of holders) {
     if (holder.span.start > layer || layer >= holder.span.end) continue
-    steps.set(holder.address, { holder, layer, costMs: linkMs(holder.rttMs, holder), before: undefined })
+    const costMs = linkMs(holder.rttMs, holder) + (penaltyMs?.(null, holder.address) ?? 0)
+    steps.set(holder.address, { holder, layer, costMs, before: undefined })
   }
   return steps
 }
 
-function advance(holders: readonly LayerHolder[], arrivals: ReadonlyMap<number, Arrivals>): Map<string, Step> {
+function advance(
+  holders: readonly LayerHolder[],
+  arrivals: ReadonlyMap<number, Arrivals>,
+  request: RouteRequest,
+): Map<string, Step> {
   const frontier = new Map<string, Step>()
   for (const [layer, { cheapest, byAddress }] of arrivals) {
     for (const holder of holders) {
       if (holder.span.start > layer || layer >= holder.span.end) continue
-      let best = arriveFrom(cheapest, holder, null)
+      let best = arriveFrom(cheapest, holder, null, request)
       for (const [address, rttMs] of holder.neighbourRttMs) {
         const from = byAddress.get(address)
         if (from === undefined) continue
-        const candidate = arriveFrom(from, holder, rttMs)
+        const candidate = arriveFrom(from, holder, rttMs, request)
         if (best === undefined || (candidate !== undefined && candidate.costMs < best.costMs)) best = candidate
       }
+      if (isPenalised(cheapest.step, holder, request)) best = cheapestOf(byAddress, holder, request) ?? best
       if (best === undefined) continue
       frontier.set(`${layer} ${holder.address}`, { holder, layer, costMs: best.costMs, before: best.step })
     }
@@ -129,14 +148,36 @@ function advance(holders: readonly LayerHolder[], arrivals: ReadonlyMap<number, 
   return frontier
 }
 
+function isPenalised(from: Step, to: LayerHolder, { penaltyMs }: RouteRequest): boolean {
+  return (penaltyMs?.(from.holder.address, to.address) ?? 0) > 0
+}
+
+/** Over every arrival: rare, and then the way around counts more than the time to find it. */
+function cheapestOf(arrivals: Arrivals['byAddress'], holder: LayerHolder, request: RouteRequest) {
+  let best: { step: Step; costMs: number } | undefined
+  for (const from of arrivals.values()) {
+    const rttMs = holder.neighbourRttMs.get(from.step.holder.address) ?? null
+    const candidate = arriveFrom(from, holder, rttMs, request)
+    if (best === undefined || (candidate !== undefined && candidate.costMs < best.costMs)) best = candidate
+  }
+  return best
+}
+
 function arriveFrom(
   from: { step: Step; costMs: number },
   holder: LayerHolder,
   rttMs: number | null,
+  { penaltyMs }: RouteRequest,
 ): { step: Step; costMs: number } | undefined {
   if (usedBefore(from.step, holder.address)) return undefined
   const known = rttMs ?? from.step.holder.neighbourRttMs.get(holder.address) ?? null
-  return { step: from.step, costMs: from.costMs + linkMs(known, holder) }
+  const penalty = penaltyMs?.(from.step.holder.address, holder.address) ?? 0
+  return { step: from.step, costMs: from.costMs + linkMs(known, holder) + penalty }
+}
+
+/** The link from the last hop back to this node. */
+function homeMs(holder: LayerHolder, { penaltyMs }: RouteRequest): number {
+  return linkMs(holder.rttMs, holder) + (penaltyMs?.(holder.address, null) ?? 0)
 }
 
 /** No identity is on a circuit twice (protocol.md §4). */

@@ -112,6 +112,21 @@ describe('findRoute', () => {
       { numRuns: 300 },
     )
   })
+
+  it('goes around a link with a penalty, and over it when nothing else is there', () => {
+    const holders = [holder('a', 0, 6), holder('a2', 0, 6, { rttMs: 40 }), holder('b', 6, 12)]
+    const without = (...links: string[]) => {
+      const penaltyMs = (from: string | null, to: string | null) => (links.includes(`${from}>${to}`) ? 1e6 : 0)
+      const { hops, decodeMs, penaltyMs: paid } = findRoute(holders, { ...request, penaltyMs })
+      return { way: hops.map((hop) => hop.holder.address).join(''), paid, decodeMs }
+    }
+    expect(without()).toMatchObject({ way: 'ab', paid: 0 })
+    expect(without('a>b')).toMatchObject({ way: 'a2b', paid: 0 })
+    expect(without('null>a')).toMatchObject({ way: 'a2b', paid: 0 })
+    expect(without('a>b', 'a2>b')).toMatchObject({ way: 'ab', paid: 1e6 })
+    expect(without('b>null')).toMatchObject({ way: 'ab', paid: 1e6 })
+    expect(without('b>null').decodeMs).toBe(without().decodeMs)
+  })
 })
 
 /** All chains of at most `maxHops` different holders, cut at any layer. */
