@@ -8,9 +8,9 @@ import { availableParallelism } from 'node:os'
 import { createModelEnds } from '../src/shard/ends.ts'
 import { parseRecipe, type RecipeId } from '../src/shard/recipe.ts'
 import { createSpanRunner } from '../src/shard/runner.ts'
-import { cpuFeatures, readBandwidth } from './engine/machine.ts'
-import { type BenchModel, createBenchModel } from './engine/weights.ts'
-import { benchOptions, median, reportFigures } from './harness.ts'
+import { type BenchModel, createBenchModel } from './lib/bench-weights.ts'
+import { benchOptions, median, reportFigures } from './lib/harness.ts'
+import { cpuFeatures, readBandwidth } from './lib/machine.ts'
 
 interface RecipeFigures {
   readonly decodeMs128: number
@@ -28,16 +28,7 @@ interface RecipeFigures {
 const threads = availableParallelism()
 const contexts = [128, 300, 1_900] as const
 
-async function measure(recipe: RecipeId, steps: number): Promise<RecipeFigures> {
-  const model = await createBenchModel(recipe)
-  try {
-    return await measureModel(model, recipe, steps)
-  } finally {
-    rmSync(model.folder, { recursive: true, force: true })
-  }
-}
-
-async function measureModel(model: BenchModel, recipe: RecipeId, steps: number): Promise<RecipeFigures> {
+async function measure(model: BenchModel, recipe: RecipeId, steps: number): Promise<RecipeFigures> {
   const { spec, layerFiles, endsFile } = model
   const { hiddenSize } = spec
   const span = { start: 0, end: spec.nLayers }
@@ -85,13 +76,19 @@ async function measureModel(model: BenchModel, recipe: RecipeId, steps: number):
   }
 }
 
-/** In a process of its own. */
-function measureApart(recipe: RecipeId, steps: number): Promise<RecipeFigures> {
-  return new Promise((resolve, reject) => {
-    const child = fork(new URL(import.meta.url), ['--child', recipe, String(steps)], { stdio: 'inherit' })
-    child.once('message', (figures) => resolve(figures as RecipeFigures))
-    child.once('exit', (code) => reject(new Error(`the bench of ${recipe} ended with ${code}`)))
-  })
+/** In a process of its own, which never saw the weights being made. */
+async function measureApart(recipe: RecipeId, steps: number): Promise<RecipeFigures> {
+  const model = await createBenchModel(recipe)
+  try {
+    const child = fork(new URL(import.meta.url), ['--child'], { stdio: 'inherit' })
+    return await new Promise<RecipeFigures>((resolve, reject) => {
+      child.once('message', (figures) => resolve(figures as RecipeFigures))
+      child.once('exit', (code) => reject(new Error(`the bench of ${recipe} ended with ${code}`)))
+      child.send({ model, recipe, steps })
+    })
+  } finally {
+    rmSync(model.folder, { recursive: true, force: true })
+  }
 }
 
 async function main(): Promise<void> {
@@ -128,6 +125,8 @@ async function main(): Promise<void> {
 const round = (value: number) => Math.round(value * 100) / 100
 
 if (process.argv[2] === '--child') {
-  process.send?.(await measure(parseRecipe(process.argv[3] ?? ''), Number(process.argv[4])))
-  process.disconnect?.()
+  process.once('message', async ({ model, recipe, steps }: { model: BenchModel; recipe: RecipeId; steps: number }) => {
+    process.send?.(await measure(model, recipe, steps))
+    process.disconnect()
+  })
 } else await main()
