@@ -1,0 +1,51 @@
+import type { AskProgress } from '../pipeline/ask.ts'
+import type { Embedding } from '../pipeline/embed.ts'
+import type { AskPrompt } from '../pipeline/prompt.ts'
+import type { SamplingParams } from '../pipeline/sampler.ts'
+
+/** `local`: all layers in this process. `swarm`: all layers elsewhere. `auto`: held layers here, the rest elsewhere. */
+export type Where = 'auto' | 'local' | 'swarm'
+
+/** A model that this node can ask. */
+export interface ModelCard {
+  readonly name: string
+  /** Unix seconds. */
+  readonly created: number
+  /** Hexadecimal. */
+  readonly modelId: string
+  readonly recipe: string
+  readonly nLayers: number
+  readonly maxContext: number
+  /** Hexadecimal: how this process computes (engine.md). */
+  readonly numericsClass: string
+  /** All layers are held here. */
+  readonly local: boolean
+  /** Every layer is held by somebody. */
+  readonly complete: boolean
+}
+
+export interface GenerationCall {
+  /** Name of a card. */
+  readonly model: string
+  readonly where: Where
+  readonly prompt: AskPrompt
+  /** Default: the configuration's, or what the model's context leaves. */
+  readonly maxTokens: number | undefined
+  /** Absent fields come from the model's generation_config.json. */
+  readonly sampling: Partial<SamplingParams>
+  readonly stop: readonly string[]
+}
+
+export interface EmbeddingCall {
+  readonly model: string
+  readonly where: Where
+  readonly prompt: AskPrompt
+}
+
+/** What the OpenAI part of the API needs of the node; src/node passes it in. */
+export interface Inference {
+  models(): readonly ModelCard[]
+  /** The first event is the route; before it, admission and coverage have been checked. Throws what `ask` throws. */
+  generate(call: GenerationCall, signal: AbortSignal): AsyncIterable<AskProgress>
+  embed(call: EmbeddingCall, signal: AbortSignal): Promise<Embedding>
+}

@@ -1,0 +1,134 @@
+import type { AnswerToken } from '../../pipeline/answer-tokens.ts'
+import type { AskAnswer } from '../../pipeline/ask.ts'
+import type { ApiContext } from '../caller.ts'
+import type { GenerationCall } from '../inference.ts'
+import {
+  type CompletionLogprobs,
+  type CompletionRequestBody,
+  completionRequest,
+  type TextCompletion,
+} from './completion-schema.ts'
+import { toOpenAiError } from './errors.ts'
+import { fingerprintOf, nodeFieldsOf, resolveModel, samplingOf, stopsOf, usageOf } from './generation.ts'
+import { type OpenAiParts, readBody, type Visit, visit } from './parts.ts'
+import { dataLine, doneLine, eventStream } from './sse.ts'
+
+type AnswerHead = Pick<TextCompletion, 'id' | 'object' | 'created' | 'model' | 'system_fingerprint'>
+
+/** OpenAI's own default of this endpoint. */
+const DEFAULT_MAX_TOKENS = 16
+
+/** POST /v1/completions: a text as it is, without a chat template. */
+export async function completions(c: ApiContext, parts: OpenAiParts): Promise<Response> {
+  const body = await readBody(c, completionRequest)
+  const { card, where } = resolveModel(parts.inference.models(), body.model)
+  const call: GenerationCall = {
+    model: card.name,
+    where,
+    prompt: body.prompt,
+    maxTokens: body.max_tokens ?? DEFAULT_MAX_TOKENS,
+    sampling: samplingOf(body, body.logprobs),
+    stop: stopsOf(body.stop),
+  }
+  const visited = await visit(c, parts, call)
+  const head: AnswerHead = {
+    id: `cmpl-${parts.newId()}`,
+    object: 'text_completion',
+    created: Math.floor(parts.nowMs() / 1000),
+    model: body.model,
+    system_fingerprint: fingerprintOf(card),
+  }
+  if (body.stream !== true) return c.json(await readWhole(c, visited, head, body))
+  return eventStream(streamLines({ c, parts, body, visited, head }), { stop: () => void visited.leave() })
+}
+
+function echoOf({ echo, prompt }: CompletionRequestBody): string {
+  return echo === true && 'text' in prompt ? prompt.text : ''
+}
+
+async function readWhole(
+  c: ApiContext,
+  { opened, leave }: Visit,
+  head: AnswerHead,
+  body: CompletionRequestBody,
+): Promise<TextCompletion> {
+  let text = echoOf(body)
+  const tokens: AnswerToken[] = []
+  let result: AskAnswer | undefined
+  try {
+    for await (const event of opened.events) {
+      if (event.type === 'text') {
+        text += event.text
+        tokens.push(...(event.tokens ?? []))
+      } else if (event.type === 'done') result = event.result
+    }
+  } finally {
+    await leave()
+  }
+  if (result === undefined) throw new Error('The generation ended without a result.')
+  const usage = usageOf(result)
+  c.var.caller.charge(usage.total_tokens)
+  const logprobs = body.logprobs === undefined ? null : logprobsOf(tokens, body.logprobs)
+  return {
+    ...head,
+    choices: [{ index: 0, text, logprobs, finish_reason: result.finishReason }],
+    usage,
+    llm_node: nodeFieldsOf(result),
+  }
+}
+
+interface StreamOptions {
+  readonly c: ApiContext
+  readonly parts: OpenAiParts
+  readonly body: CompletionRequestBody
+  readonly visited: Visit
+  readonly head: AnswerHead
+}
+
+async function* streamLines({ c, parts, body, visited, head }: StreamOptions): AsyncGenerator<string> {
+  const { opened, leave } = visited
+  const withUsage = body.stream_options?.include_usage === true
+  const frame = { ...head, ...(withUsage ? { usage: null } : {}) }
+  type Choice = TextCompletion['choices'][number]
+  const chunk = (text: string, change: Partial<Choice> = {}, more: Partial<TextCompletion> = {}) =>
+    dataLine({
+      ...frame,
+      choices: [{ index: 0, text, logprobs: null, finish_reason: null, ...change }],
+      ...more,
+    } satisfies TextCompletion)
+  try {
+    const echo = echoOf(body)
+    if (echo !== '') yield chunk(echo)
+    for await (const event of opened.events) {
+      if (event.type === 'text') {
+        const { tokens = [] } = event
+        const logprobs = body.logprobs === undefined || tokens.length === 0 ? null : logprobsOf(tokens, body.logprobs)
+        yield chunk(event.text, { logprobs })
+      }
+      if (event.type !== 'done') continue
+      const usage = usageOf(event.result)
+      c.var.caller.charge(usage.total_tokens)
+      yield chunk('', { finish_reason: event.result.finishReason }, { llm_node: nodeFieldsOf(event.result) })
+      if (withUsage) yield dataLine({ ...frame, choices: [], usage } satisfies TextCompletion)
+      yield doneLine
+    }
+  } catch (thrown) {
+    parts.logger.warn({ err: thrown, requestId: c.var.requestId }, 'an answer broke off')
+    yield dataLine(toOpenAiError(thrown).body)
+  } finally {
+    await leave()
+  }
+}
+
+/** The older shape: lists side by side. Of two tokens with the same text the more probable one is kept. */
+function logprobsOf(tokens: readonly AnswerToken[], nTop: number): CompletionLogprobs {
+  return {
+    tokens: tokens.map(({ text }) => text),
+    token_logprobs: tokens.map(({ logprob }) => logprob),
+    top_logprobs:
+      nTop === 0
+        ? null
+        : tokens.map(({ top }) => Object.fromEntries([...top].reverse().map(({ text, logprob }) => [text, logprob]))),
+    text_offset: tokens.map(({ offset }) => offset),
+  }
+}

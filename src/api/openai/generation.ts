@@ -1,0 +1,106 @@
+import { LlmNodeError } from '../../base/errors.ts'
+import { formatSpan } from '../../base/span.ts'
+import type { AskAnswer, AskProgress } from '../../pipeline/ask.ts'
+import type { SamplingParams } from '../../pipeline/sampler.ts'
+import type { GenerationCall, Inference, ModelCard, Where } from '../inference.ts'
+import type { NodeFields, Usage } from './chat-schema.ts'
+
+/** A generation that has its route: from here on its answer is a success, whatever happens later. */
+export interface OpenedGeneration {
+  readonly route: Extract<AskProgress, { type: 'route' }>
+  /** What follows the route. */
+  readonly events: AsyncIterable<AskProgress>
+  /** Ends it and waits until its KV is free. Idempotent. */
+  close(): Promise<void>
+}
+
+/** Throws what stands against the request: coverage, memory, the length of the prompt. */
+export async function openGeneration(
+  inference: Inference,
+  call: GenerationCall,
+  signal: AbortSignal,
+): Promise<OpenedGeneration> {
+  const iterator = inference.generate(call, signal)[Symbol.asyncIterator]()
+  const first = await iterator.next()
+  if (first.done || first.value.type !== 'route') {
+    await iterator.return?.()
+    throw new LlmNodeError('INTERNAL', 'The generation began without a route.')
+  }
+  return {
+    route: first.value,
+    events: { [Symbol.asyncIterator]: () => iterator },
+    async close() {
+      await iterator.return?.()
+    },
+  }
+}
+
+/** "Qwen3-0.6B@local" → its card and where to run. Throws MODEL_NOT_FOUND. */
+export function resolveModel(cards: readonly ModelCard[], name: string): { card: ModelCard; where: Where } {
+  const at = name.lastIndexOf('@')
+  const [base, suffix] = at < 0 ? [name, 'auto'] : [name.slice(0, at), name.slice(at + 1)]
+  const card = cards.find((each) => each.name === base)
+  const known = suffix === 'auto' || suffix === 'local' || suffix === 'swarm'
+  if (card === undefined || !known) {
+    const names = cards.map((each) => each.name).join(', ')
+    throw new LlmNodeError('MODEL_NOT_FOUND', `There is no model "${name}" here.`, {
+      hint: names === '' ? 'This node holds the ends of no model: llm-node setup' : `This node can ask: ${names}.`,
+      meta: { param: 'model' },
+    })
+  }
+  return { card, where: suffix }
+}
+
+/** The sampling fields of a request's body, those that were given. */
+export function samplingOf(
+  body: {
+    readonly temperature: number | undefined
+    readonly top_p: number | undefined
+    readonly top_k: number | undefined
+    readonly min_p: number | undefined
+    readonly repetition_penalty: number | undefined
+    readonly frequency_penalty: number | undefined
+    readonly presence_penalty: number | undefined
+    readonly seed: number | undefined
+  },
+  logprobs: number | undefined,
+): Partial<SamplingParams> {
+  const wishes = {
+    temperature: body.temperature,
+    topP: body.top_p,
+    topK: body.top_k === -1 ? 0 : body.top_k,
+    minP: body.min_p,
+    repetitionPenalty: body.repetition_penalty,
+    frequencyPenalty: body.frequency_penalty,
+    presencePenalty: body.presence_penalty,
+    seed: body.seed,
+    logprobs,
+  }
+  return Object.fromEntries(Object.entries(wishes).filter(([, value]) => value !== undefined))
+}
+
+export function stopsOf(stop: string | readonly string[] | undefined): readonly string[] {
+  return stop === undefined ? [] : typeof stop === 'string' ? [stop] : stop
+}
+
+export function usageOf(result: AskAnswer): Usage {
+  const completion = result.tokens.length
+  return {
+    prompt_tokens: result.promptTokens,
+    completion_tokens: completion,
+    total_tokens: result.promptTokens + completion,
+  }
+}
+
+export function nodeFieldsOf({ hops, exact, failovers }: AskAnswer): NodeFields {
+  return {
+    hops: hops.map(({ span, address, ms }) => ({ layers: formatSpan(span), address, ms })),
+    exact,
+    failovers,
+  }
+}
+
+/** Shown as system_fingerprint: equal ones give equal answers to equal seeds. */
+export function fingerprintOf({ modelId, recipe, numericsClass }: ModelCard): string {
+  return `fp_${modelId.slice(0, 8)}_${recipe.replace('/', '.')}_${numericsClass.slice(0, 8)}`
+}

@@ -1,0 +1,34 @@
+import { z } from 'zod'
+
+export const modelObject = z.object({
+  id: z.string(),
+  object: z.literal('model'),
+  created: z.int(),
+  owned_by: z.string(),
+  llm_node: z.object({
+    model_id: z.string(),
+    recipe: z.string(),
+    layers: z.int(),
+    context: z.int().meta({ description: 'Tokens of prompt and answer together.' }),
+    local: z.boolean().meta({ description: 'All layers are held by this node.' }),
+    complete: z.boolean().meta({ description: 'Every layer is held by somebody.' }),
+  }),
+})
+
+export const modelList = z.object({ object: z.literal('list'), data: z.array(modelObject) })
+
+export type ModelObject = z.output<typeof modelObject>
+
+export const openAiError = z.object({
+  error: z.object({
+    message: z.string(),
+    type: z.string(),
+    param: z.string().nullable(),
+    code: z.string().nullable(),
+    llm_node: z
+      .object({ code: z.string(), hint: z.string().nullable() })
+      .meta({ description: "The node's own code, and what to do next." }),
+  }),
+})
+
+export type OpenAiErrorBody = z.output<typeof openAiError>
