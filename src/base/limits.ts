@@ -10,6 +10,15 @@ export const pipelineLimits = {
   draftRows: 7,
   /** Frames of at most this many rows are decode steps: a token and the draft after it. */
   decodeRows: 8,
+  /** Routes that are tried, and the time that it may take, before an interruption ends the answer. */
+  routesTried: 5,
+  recoverMs: 60_000,
+  /** How long nobody may hold a layer after a failure before the answer ends with that. */
+  gapGraceMs: 3_000,
+  /** How long a link or a peer is left out after its first failure; twice as long each time (protocol.md §6). */
+  excludeMs: 15_000,
+  /** Links, and as many peers, that are remembered as failed: ~200 B each. */
+  exclusions: 1_024,
   /** Prompt and answer of one request, before tokenising: a 1 MiB prompt is far beyond every supported context. */
   promptBytes: 1_048_576,
   /** Stop strings of one request; OpenAI allows 4, more costs nothing but must end somewhere. */

@@ -36,12 +36,14 @@ export function createRingWatch(
   const arm = (ms: number) => {
     cancel = timers.after(Math.max(1, Math.ceil(ms)), look)
   }
-  const ask = () => {
+  const ask = (waitedSinceMs: number) => {
     asking = true
     askedMs = clock.monotonicMs()
     hooks.ping().then((hop) => {
       asking = false
-      if (hop !== undefined && !stopped) hooks.broken(hop)
+      // A result that came meanwhile is the better proof that all hops are there.
+      const stillWaiting = hooks.oldest()?.sinceMs === waitedSinceMs
+      if (hop !== undefined && stillWaiting && !stopped) hooks.broken(hop)
     })
   }
   const look = () => {
@@ -55,7 +57,7 @@ export function createRingWatch(
       return
     }
     const quietMs = nowMs - Math.max(frame.sinceMs, askedMs)
-    if (quietMs >= frame.silenceMs && !asking) ask()
+    if (quietMs >= frame.silenceMs && !asking) ask(frame.sinceMs)
     const untilSilence = quietMs >= frame.silenceMs ? frame.silenceMs : frame.silenceMs - quietMs
     arm(Math.min(untilSilence, frame.deadlineMs - waitedMs))
   }
