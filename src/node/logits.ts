@@ -15,6 +15,7 @@ import { shortFactorLimit } from '../shard/rope.ts'
 import { createSpanRunner, type KvSession, type RunRecord, type SpanRunner } from '../shard/runner.ts'
 import type { ModelSource } from '../shard/source.ts'
 import { surveyModel } from '../shard/survey.ts'
+import { suggestedThreads } from '../shard/threads.ts'
 import { digestTensors, type NamedTensor, writeTensors } from './logits-tensors.ts'
 
 export interface LogitsOptions {
@@ -59,7 +60,7 @@ export async function runLogits(options: LogitsOptions): Promise<LogitsResult> {
   const { promptIds, steps } = options
   assertInput(promptIds.length > 0, 'The prompt has no ids.')
   assertInput(Number.isInteger(steps) && steps >= 0, `${steps} is no number of steps.`)
-  assertInput(options.rows === undefined || options.rows > 0, `${options.rows} is no number of rows.`)
+  assertInput(options.rows === undefined || isCount(options.rows), `${options.rows} is no number of rows.`)
   const folder = await mkdtemp(join(tmpdir(), 'llm-node-logits-'))
   const runs: RunRecord[] = []
   try {
@@ -102,9 +103,9 @@ interface Parts {
 /** Packs and loads each part from a folder of its own, which holds nothing but its layers. */
 async function loadParts(options: LogitsOptions, folder: string, onRun: (record: RunRecord) => void): Promise<Parts> {
   const { recipe, library, signal } = options
-  const threads = options.threads ?? availableParallelism()
   const source = withoutTokenizer(createFolderSource(options.model))
   const { spec } = await surveyModel(source, signal ? { signal } : {})
+  const threads = options.threads ?? suggestedThreads(spec, availableParallelism())
   const spans = splitLayers(spec.nLayers, options.split)
   const fetch = (name: string, span: Span | null) =>
     downloadModel({
@@ -259,6 +260,10 @@ class Generation {
     }
     return outputs
   }
+}
+
+function isCount(value: number): boolean {
+  return Number.isInteger(value) && value > 0
 }
 
 function largestId(logits: Float32Array): number {

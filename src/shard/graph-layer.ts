@@ -21,7 +21,7 @@ export interface LayerWeights {
 }
 
 /** Inline constants that several nodes share; added once per graph. */
-export const shared = {
+const shared = {
   i8Factor: 'const.1/127',
   i8Floor: 'const.floor',
   i8One: 'const.one',

@@ -22,7 +22,7 @@ export function packModel(source: string, recipe: RecipeId): PackedModel {
   return packLoaded(loadModel(source, files), recipe)
 }
 
-export function packLoaded(model: LoadedModel, recipe: RecipeId): PackedModel {
+function packLoaded(model: LoadedModel, recipe: RecipeId): PackedModel {
   const { spec, tensor } = model
   const folder = mkdtempSync(join(tmpdir(), 'llm-node-packed-'))
   const layerFiles = spec.layers.map((layer, i) => {
