@@ -1,7 +1,7 @@
 import { isLlmNodeError } from '../base/errors.ts'
 import type { CircuitPhase } from './circuit-table.ts'
 import { openControlLayer, sealControlLayer } from './control.ts'
-import { badFrame, COMMAND, decodeControl, encodeControl, frameLength } from './frames.ts'
+import { badFrame, COMMAND, decodeControl, encodeControl } from './frames.ts'
 import { type Admission, answerCreate } from './hop-admission.ts'
 import type { HopContext } from './hop-context.ts'
 import { createComputeData, createRelayData, type HopData } from './hop-data.ts'
@@ -105,7 +105,6 @@ class HopCircuit {
   }
 
   #count(frame: Uint8Array): void {
-    if (frameLength(frame) !== frame.length) throw badFrame('length')
     this.#bytes += frame.length
     if (this.#bytes > this.#context.limits.lifeBytes) throw badFrame('life')
     this.#lastFrameMs = this.#context.clock.monotonicMs()

@@ -1,6 +1,7 @@
 import { assertInput, LlmNodeError } from '../base/errors.ts'
 import { aborted, type EntryCircuit } from './circuit.ts'
 import { allFinite, bytesOf, frameWireBytes, KIND, rowsOf, type SegmentOpener, type SegmentSealer } from './data.ts'
+import { badFrame } from './frames.ts'
 import type { HopContext } from './hop-context.ts'
 import type { HopTarget, Ring, RingResult } from './ring.ts'
 import { hopError } from './ring-errors.ts'
@@ -142,11 +143,11 @@ class ClosedRing implements RingSession {
     try {
       const whole = this.#parts.opener.push(frame)
       if (whole === undefined || whole.header.kind !== KIND.result) return
-      const job = this.#inFlight.shift()
+      const job = this.#inFlight[0]
       const { step, pos, want } = whole.header
       const rows = rowsOf(whole)
-      if (job?.step !== step || job.pos !== pos || job.want !== want || !allFinite(rows))
-        throw new Error('no such frame')
+      if (job?.step !== step || job.pos !== pos || job.want !== want || !allFinite(rows)) throw badFrame('result')
+      this.#inFlight.shift()
       this.#answered(job)
       job.resolve({ hidden: rows })
       this.#pump()

@@ -2,7 +2,6 @@ import { randomBytes } from 'node:crypto'
 import { describe, expect, it } from 'vitest'
 import { COMMAND, decodeControl, encodeControl } from '../../../src/onion/frames.ts'
 import { OP } from '../../../src/onion/ops.ts'
-import type { FrameLink } from '../../../src/onion/ports.ts'
 import { dataFrame, extendTo, peerOf, setUpHop, withWitness } from './hop-under-test.ts'
 import { computeMessage, openRaw, rawCreate, rawPipe, rawRelaySet, relayMessage, watchLink } from './raw-client.ts'
 import type { SwarmNode } from './swarm.ts'
@@ -188,13 +187,15 @@ describe('EXTEND', () => {
       expect(circuit.ended).toBe(false)
       circuit.link.close()
     }
-    await fails(hop.peerId)
+    await fails(hop.peerId, [...hop.transport.self.addrs()])
     await fails(peerOf(110))
     await fails(next.self.peerId, [])
     const { open } = hop.transport
     hop.transport.open = async (target, options) => {
       const link = await open.call(hop.transport, target, options)
-      return Object.create(link, { remotePeer: { value: peerOf(111) } }) as FrameLink
+      link.onFrame = () => {}
+      Object.assign(link, { remotePeer: target.peerId === next.self.peerId ? peerOf(111) : link.remotePeer })
+      return link
     }
     swarm.network.node(peerOf(111))
     await fails(next.self.peerId)

@@ -124,6 +124,8 @@ export interface SwarmSettings {
   readonly queueBytes?: number
   /** Note what is opened and sealed. */
   readonly watch?: boolean
+  /** A hop that lies under its own keys: may change what node `index` is about to seal. */
+  readonly forge?: (index: number, plaintext: Uint8Array, aad: Uint8Array) => void
 }
 
 export function createSwarm(nHops: number, settings: SwarmSettings = {}): Swarm {
@@ -195,6 +197,7 @@ function createSwarmNode(
       timers: clock,
       logger: silentLogger,
       ...(settings.watch === true ? { crypto: watchCrypto(opened, sealed) } : {}),
+      ...(settings.forge === undefined ? {} : { crypto: forgingCrypto(index, settings.forge) }),
     },
   )
   return { peerId, transport, compute, service, addressKey, onionKey, opened, sealed }
@@ -211,6 +214,17 @@ function watchCrypto(opened: Uint8Array[], sealed: string[]): CryptoBackend {
       const plaintext = nodeCrypto.open(key, nonce, aad, bytes)
       opened.push(Uint8Array.from(plaintext))
       return plaintext
+    },
+  }
+}
+
+function forgingCrypto(index: number, forge: NonNullable<SwarmSettings['forge']>): CryptoBackend {
+  return {
+    ...nodeCrypto,
+    seal(key, nonce, aad, plaintext, out, offset) {
+      const changed = Uint8Array.from(plaintext)
+      forge(index, changed, aad)
+      nodeCrypto.seal(key, nonce, aad, changed, out, offset)
     },
   }
 }
