@@ -38,8 +38,8 @@ const SAYS: Partial<Record<ErrorCode, string>> = {
 const HINTS: Partial<Record<ErrorCode, string>> = {
   PEER_UNREACHABLE: 'Try again: another route leaves this link out.',
   PEER_REFUSED: 'Try again later, or with a route over another node.',
-  CIRCUIT_BROKEN: 'Build the circuit anew without this link and send the transcript again.',
-  HOP_TIMEOUT: 'Build the circuit anew without this link and send the transcript again.',
+  CIRCUIT_BROKEN: 'Ask again: another node may hold these layers.',
+  HOP_TIMEOUT: 'Ask again: another node may hold these layers.',
   AUTH_FAILED: 'Fetch the contact record of this node again: its onion key may have changed.',
 }
 

@@ -28,6 +28,8 @@ export interface CliProcess {
   /** Resolves when its stdout holds `text`; throws when it ends before. */
   seen(text: string): Promise<void>
   readonly ended: Promise<CliResult>
+  /** It has ended. */
+  readonly over: boolean
   kill(signal: NodeJS.Signals): void
 }
 
@@ -46,10 +48,12 @@ export function spawnCli(args: readonly string[], { env, prefix = [] }: CliOptio
   child.stderr.setEncoding('utf8').on('data', (chunk: string) => {
     output.stderr += chunk
   })
+  let over = false
   const timer = setTimeout(() => child.kill('SIGKILL'), LIFE_MS)
   const ended = new Promise<CliResult>((resolve) => {
     child.once('close', (code) => {
       clearTimeout(timer)
+      over = true
       resolve({ code, ...output })
     })
   })
@@ -71,6 +75,9 @@ export function spawnCli(args: readonly string[], { env, prefix = [] }: CliOptio
         ended.then(({ stderr }) => reject(new Error(`llm-node ${args.join(' ')} ended:\n${output.stdout}${stderr}`)))
       }),
     ended,
+    get over() {
+      return over
+    },
     kill: (signal) => child.kill(signal),
   }
 }

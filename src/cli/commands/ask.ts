@@ -46,16 +46,28 @@ export const askCommand: CommandModule<GlobalArguments, AskArguments> = {
   async handler(argv) {
     const signal = interruptSignal()
     const events = await openAsk(argv, signal)
-    let result: AskResult | undefined
-    for await (const event of events) {
-      if (event.type === 'text' && !argv.json) process.stdout.write(event.text)
-      if (event.type === 'error') throw errorOf(event)
-      if (event.type === 'done') result = event.result
-    }
-    if (result === undefined) throw new LlmNodeError('INTERNAL', 'The node ended the answer without a word.')
+    const result = await readAnswer(events, { quiet: argv.json })
     if (argv.json) printJson('ask', { ...result })
     else printSummary(result)
   },
+}
+
+/** Prints the text as it comes and ends its line, however the answer ends. */
+async function readAnswer(events: AsyncIterable<AskEvent>, { quiet }: { quiet: boolean }): Promise<AskResult> {
+  let printed = false
+  try {
+    for await (const event of events) {
+      if (event.type === 'text' && !quiet) {
+        process.stdout.write(event.text)
+        printed = true
+      }
+      if (event.type === 'error') throw errorOf(event)
+      if (event.type === 'done') return event.result
+    }
+  } finally {
+    if (printed) printLine()
+  }
+  throw new LlmNodeError('INTERNAL', 'The node ended the answer without a word.')
 }
 
 /** Through the node that runs on this home, otherwise through one that lives as long as the answer. */
@@ -96,7 +108,6 @@ function errorOf({ error }: Extract<AskEvent, { type: 'error' }>): LlmNodeError 
 }
 
 function printSummary(result: AskResult): void {
-  printLine()
   const way = result.hops
     .map((hop) => `${formatSpan(hop.span)} ${hop.address === null ? 'here' : `at ${shortAddress(hop.address)}`}`)
     .join(', ')
