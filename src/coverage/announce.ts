@@ -23,6 +23,8 @@ export interface SwarmViewOptions {
   readonly version: string
   /** Keeps numbers used and seen across restarts; undefined: only in memory. */
   readonly folder?: string | undefined
+  /** How often neighbours are measured; default 5 s. */
+  readonly tickMs?: number
 }
 
 export interface SwarmViewDeps {
@@ -103,7 +105,7 @@ export async function createSwarmView(options: SwarmViewOptions, deps: SwarmView
     },
   )
   book.onPublished(() => gossip.spread(ownKey, 'contact'))
-  const keeper = createKeeper({ peer, clock, logger, sources, gossip, trips, own, onChange })
+  const keeper = createKeeper({ peer, clock, logger, sources, gossip, trips, own, onChange, tickMs: options.tickMs })
   await peer.onPeer(ADVERTS_PROTOCOL, {
     connected: (peerId) => keeper.connected(peerId),
     disconnected: (peerId) => keeper.disconnected(peerId),

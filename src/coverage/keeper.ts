@@ -8,7 +8,10 @@ import type { OwnAdvert } from './own-advert.ts'
 import type { RoundTrips } from './round-trips.ts'
 import { type SwarmSources, swarmPeers } from './swarm-peers.ts'
 
+/** Default for KeeperDeps.tickMs. */
 const TICK_MS = 5_000
+/** Round trips in a row without an answer that make a connected peer doubtful. A busy peer may well miss one. */
+const MUTE_ROUNDS = 3
 const SYNC_MS = 30_000
 /** The other side of a new connection starts the exchange; when it does not, this one does. */
 const SECOND_SYNC_MS = 1_500
@@ -32,6 +35,8 @@ export interface KeeperDeps {
   readonly own: Pick<OwnAdvert, 'tick'>
   /** Something about the peers has changed. */
   readonly onChange: () => void
+  /** How often neighbours are measured and ages looked at. */
+  readonly tickMs?: number | undefined
 }
 
 export function createKeeper(deps: KeeperDeps): Keeper {
@@ -40,19 +45,22 @@ export function createKeeper(deps: KeeperDeps): Keeper {
 
 class ViewKeeper implements Keeper {
   readonly #deps: KeeperDeps
+  readonly #tickMs: number
   readonly #stopping = new AbortController()
   readonly #timers = new Set<NodeJS.Timeout>()
   /** When a peer that did not answer may be dialled again, by PeerId. */
   readonly #notBefore = new Map<string, number>()
+  readonly #missed = new Map<string, number>()
   /** When each neighbour was last compared with, by PeerId. */
   readonly #synced = new Map<string, number>()
 
   constructor(deps: KeeperDeps) {
     this.#deps = deps
+    this.#tickMs = deps.tickMs ?? TICK_MS
   }
 
   start(): void {
-    this.#every(TICK_MS, () => this.#tick())
+    this.#every(this.#tickMs, () => this.#tick())
     this.#every(SYNC_MS, () => this.#syncSomebody())
   }
 
@@ -63,10 +71,8 @@ class ViewKeeper implements Keeper {
 
   connected(peerId: string): void {
     if (this.#stopping.signal.aborted) return
-    const { gossip, sources } = this.#deps
-    gossip.join(peerId)
-    const nowMs = this.#nowMs()
-    if (entriesOf(sources, peerId).some(({ advert }) => sources.table.met(advert.addressKey, nowMs))) this.#changed()
+    this.#deps.gossip.join(peerId)
+    this.#meet(peerId)
     const first = this.#deps.peer.self.peerId < peerId
     this.#after(first ? 0 : SECOND_SYNC_MS, () => this.#sync(peerId))
     this.#after(0, () => this.#measure(peerId))
@@ -77,6 +83,7 @@ class ViewKeeper implements Keeper {
     this.#deps.gossip.leave(peerId)
     this.#deps.trips.forget(peerId)
     this.#synced.delete(peerId)
+    this.#missed.delete(peerId)
     if (this.#stopping.signal.aborted) return
     this.#changed()
     this.#after(0, () => this.#probe(peerId))
@@ -92,8 +99,7 @@ class ViewKeeper implements Keeper {
       await this.#deps.peer.connect({ peerId, addrs }, { signal: this.#stopping.signal })
     } catch {
       if (this.#stopping.signal.aborted) return
-      for (const { advert } of lost) sources.table.doubt(advert.addressKey, this.#nowMs())
-      this.#changed()
+      this.#doubt(peerId)
     }
   }
 
@@ -106,10 +112,36 @@ class ViewKeeper implements Keeper {
     await this.#mesh()
   }
 
+  /** A link may be dead without its end being known here, as when a cable is pulled: then the peer falls silent. */
   async #measure(peerId: string): Promise<void> {
-    const signal = AbortSignal.any([this.#stopping.signal, AbortSignal.timeout(TICK_MS)])
-    this.#deps.trips.add(peerId, await this.#deps.peer.ping(peerId, { signal }))
-    if (!this.#deps.gossip.neighbours.has(peerId)) this.#deps.trips.forget(peerId)
+    const { peer, trips, gossip } = this.#deps
+    const signal = AbortSignal.any([this.#stopping.signal, AbortSignal.timeout(0.6 * this.#tickMs)])
+    try {
+      const rttMs = await peer.ping(peerId, { signal })
+      this.#missed.delete(peerId)
+      if (gossip.neighbours.has(peerId)) trips.add(peerId, rttMs)
+      this.#meet(peerId)
+    } catch (error) {
+      if (this.#stopping.signal.aborted || !gossip.neighbours.has(peerId)) return
+      const missed = (this.#missed.get(peerId) ?? 0) + 1
+      this.#missed.set(peerId, missed)
+      if (missed === MUTE_ROUNDS) this.#doubt(peerId)
+      throw error
+    }
+  }
+
+  #meet(peerId: string): void {
+    const { table } = this.#deps.sources
+    const nowMs = this.#nowMs()
+    // All of them, not only the first one that was silent.
+    const back = entriesOf(this.#deps.sources, peerId).filter(({ advert }) => table.met(advert.addressKey, nowMs))
+    if (back.length > 0) this.#changed()
+  }
+
+  #doubt(peerId: string): void {
+    const { table } = this.#deps.sources
+    for (const { advert } of entriesOf(this.#deps.sources, peerId)) table.doubt(advert.addressKey, this.#nowMs())
+    this.#changed()
   }
 
   /** One connection more while there are few: a swarm must not hang on the node through which everybody came. */

@@ -38,6 +38,7 @@ export async function createHost(
   deps: { identity: Pick<Identity, 'transportKey'>; logger: Logger; onFound: (peer: PeerInfo) => void },
 ): Promise<{ host: Host; close: () => Promise<void> }> {
   const datastore = options.folder === undefined ? undefined : await openDatastore(options.folder, deps.logger)
+  const discovery = options.mdns ? localDiscovery(options, deps.onFound) : undefined
   const quic = options.transports.includes('quic') ? await quicTransport(deps.logger) : undefined
   try {
     const host = await createLibp2p<Services>({
@@ -49,10 +50,11 @@ export async function createHost(
       transports: quic === undefined ? [tcp()] : [tcp(), quic],
       connectionEncrypters: [singleWrite(noise())],
       streamMuxers: [yamux(yamuxSettings)],
-      peerDiscovery: options.mdns ? [localDiscovery(options, deps.onFound)] : [],
+      peerDiscovery: discovery === undefined ? [] : [discovery.factory],
       services: { identify: identify(), ping: ping() },
       ...(datastore === undefined ? {} : { datastore }),
     })
+    if (discovery !== undefined) host.addEventListener('start', () => discovery.askAgain())
     return { host, close: async () => await datastore?.close() }
   } catch (error) {
     await datastore?.close()
@@ -109,13 +111,37 @@ function connectionSettings(): Pick<Libp2pOptions, 'connectionManager' | 'connec
   }
 }
 
-function localDiscovery(options: HostOptions, onFound: (peer: PeerInfo) => void): ReturnType<typeof mdns> {
-  const factory = mdns({ serviceTag: mdnsServiceTag(options.network), interval: options.mdnsIntervalMs })
-  return (components) => {
-    const discovery = factory(components)
-    // libp2p itself reports only peers that its store does not know yet, which after a restart is nobody.
-    discovery.addEventListener('peer', (event) => onFound(event.detail))
-    return discovery
+/** What @libp2p/mdns keeps inside while it runs: multicast-dns, to ask more often than at its steady interval. */
+interface Asking {
+  readonly mdns?: { query(question: { questions: { name: string; type: 'PTR' }[] }): void }
+}
+/** A node's first question may be lost, or come before the others listen: two more soon after the start. */
+const ASK_AGAIN_MS = [1_000, 3_000]
+
+interface LocalDiscovery {
+  readonly factory: ReturnType<typeof mdns>
+  /** To be called when the node has started. */
+  askAgain(): void
+}
+
+function localDiscovery(options: HostOptions, onFound: (peer: PeerInfo) => void): LocalDiscovery {
+  const serviceTag = mdnsServiceTag(options.network)
+  const build = mdns({ serviceTag, interval: options.mdnsIntervalMs })
+  let asking: Asking | undefined
+  return {
+    factory(components) {
+      const discovery = build(components)
+      // libp2p itself reports only peers that its store does not know yet, which after a restart is nobody.
+      discovery.addEventListener('peer', (event) => onFound(event.detail))
+      asking = discovery as Asking
+      return discovery
+    },
+    askAgain() {
+      for (const waitMs of ASK_AGAIN_MS) {
+        const ask = () => asking?.mdns?.query({ questions: [{ name: serviceTag, type: 'PTR' }] })
+        setTimeout(ask, waitMs).unref()
+      }
+    },
   }
 }
 

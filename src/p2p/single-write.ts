@@ -10,8 +10,7 @@ export function singleWrite<C>(create: (components: C) => ConnectionEncrypter): 
     const encrypter = create(components)
     return {
       protocol: encrypter.protocol,
-      secureInbound: (stream, options?: SecureConnectionOptions) =>
-        encrypter.secureInbound(joinSends(stream), options),
+      secureInbound: (stream, options?: SecureConnectionOptions) => encrypter.secureInbound(joinSends(stream), options),
       secureOutbound: (stream, options?: SecureConnectionOptions) =>
         encrypter.secureOutbound(joinSends(stream), options),
     }
