@@ -2,10 +2,12 @@ import { createHash, randomBytes } from 'node:crypto'
 import { LlmNodeError } from '../base/errors.ts'
 import type { ModelEnds } from '../shard/ends.ts'
 import { type AnswerToken, createTokenTrail } from './answer-tokens.ts'
-import type { ChainHop } from './chain.ts'
+import { createAttempts, type Failover } from './attempts.ts'
+import type { Chain, ChainHop } from './chain.ts'
 import { createDrafter } from './drafter.ts'
-import { type EntryDeps, type EntryModel, type OpenedChain, openChain } from './entry.ts'
+import type { EntryDeps, EntryModel, OpenedChain } from './entry.ts'
 import { type FinishReason, generate } from './generate.ts'
+import { createMailbox, type Mailbox } from './mailbox.ts'
 import { type AskPrompt, encodePrompt, type Thinking, thinkingOf } from './prompt.ts'
 import { neutralSampling, type SamplingParams } from './sampler.ts'
 import { createSession } from './session.ts'
@@ -46,6 +48,7 @@ export interface AskAnswer {
   readonly finishReason: FinishReason
   readonly exact: boolean
   readonly hops: readonly ChainHop[]
+  /** How often the answer went on over another way. */
   readonly failovers: number
   /** Tokens that were guessed ahead, and those of them that were right. */
   readonly drafted: number
@@ -70,6 +73,8 @@ export type AskProgress =
     }
   /** `tokens` only with `sampling.logprobs`; a token comes with the first part of its text. */
   | { readonly type: 'text'; readonly text: string; readonly tokens?: readonly AnswerToken[] }
+  /** A hop has failed before token `index`; the answer goes on over others, or an error follows. */
+  | ({ readonly type: 'failover'; readonly index: number } & Failover)
   | { readonly type: 'done'; readonly result: AskAnswer }
 
 const DEFAULT_MAX_TOKENS = 512
@@ -86,13 +91,15 @@ export async function* ask(model: AskableModel, options: AskOptions, deps: Entry
       { hint: 'Shorten the prompt.' },
     )
   }
-  const { solo, swarm = false } = options
-  const opened = await openChain(model, { maxContext: promptIds.length + maxTokens, solo, swarm, signal }, deps)
-  const { chain } = opened
-  const profile = chain.hops.every((hop) => hop.address === null) ? 'local-only' : 'direct'
+  const { solo, swarm } = options
+  const failovers = createMailbox<Failover>()
+  const request = { maxContext: promptIds.length + maxTokens, solo, swarm }
+  const attempts = createAttempts(model, { request, onFailover: failovers.post }, deps)
+  const session = createSession({ ends: model.ends, attempts })
   try {
-    const about = { exact: opened.exact, promptTokens: promptIds.length, thinking: thinkingOf(model.text, promptIds) }
-    yield { type: 'route', hops: chain.hops, profile, ...about }
+    const { chain, exact } = await session.open(signal)
+    const about = { exact, promptTokens: promptIds.length, thinking: thinkingOf(model.text, promptIds) }
+    yield { type: 'route', hops: chain.hops, profile: profileOf(chain), ...about }
     const digests: string[] = []
     const drafter = createDrafter()
     const tokens = generate(
@@ -105,38 +112,40 @@ export async function* ask(model: AskableModel, options: AskOptions, deps: Entry
       },
       {
         ends: model.ends,
-        session: createSession(chain, model),
+        session,
         drafter: options.speculate === false ? undefined : drafter,
         ...(options.logitsDigest
           ? { onLogits: (_: number, logits: Float32Array) => digests.push(digest(logits)) }
           : {}),
       },
     )
-    const output = yield* readText(tokens, model.text, options.stop)
+    const output = yield* readText(tokens, failovers, model.text, options.stop)
+    const last = await session.open(signal)
     yield {
       type: 'done',
       result: {
         ...output,
         promptTokens: promptIds.length,
-        exact: opened.exact,
-        hops: chain.hops,
-        failovers: 0,
+        exact: last.exact,
+        hops: last.chain.hops,
+        failovers: failovers.count,
         drafted: drafter.drafted,
         accepted: drafter.accepted,
-        estimate: opened.estimate,
+        estimate: last.estimate,
         model: model.name,
-        profile,
+        profile: profileOf(last.chain),
         ...(options.logitsDigest ? { logitsSha256: digests } : {}),
       },
     }
   } finally {
-    await chain.close()
+    await session.close()
   }
 }
 
 /** Text as it settles; a stop string ends the answer before it and is not part of it. */
 async function* readText(
   generated: ReturnType<typeof generate>,
+  failovers: Mailbox<Failover>,
   text: TextModel,
   stop: readonly string[],
 ): AsyncGenerator<AskProgress, Pick<AskAnswer, 'text' | 'tokens' | 'finishReason' | 'tokensPerSecond'>> {
@@ -150,7 +159,11 @@ async function* readText(
   let firstMs = 0
   let lastMs = 0
   for (;;) {
-    const next = await generated.next()
+    const coming = generated.next()
+    while (await failovers.comesBefore(coming)) {
+      for (const failover of failovers.take()) yield { type: 'failover', index: ids.length, ...failover }
+    }
+    const next = await coming
     if (!next.done) {
       lastMs = performance.now()
       if (ids.length === 0) firstMs = lastMs
@@ -176,6 +189,10 @@ async function* readText(
     finishReason,
     tokensPerSecond: steps < 1 ? null : (steps * 1000) / (lastMs - firstMs),
   }
+}
+
+function profileOf(chain: Chain): AskAnswer['profile'] {
+  return chain.hops.every((hop) => hop.address === null) ? 'local-only' : 'direct'
 }
 
 function samplingOf(model: AskableModel, wishes: Partial<SamplingParams>): SamplingParams {

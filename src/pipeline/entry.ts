@@ -1,5 +1,5 @@
 import { fromHex } from '../base/bytes.ts'
-import { LlmNodeError } from '../base/errors.ts'
+import { isLlmNodeError, LlmNodeError } from '../base/errors.ts'
 import { onionLimits, pipelineLimits } from '../base/limits.ts'
 import { type Span, spanLength } from '../base/span.ts'
 import type { LayerHolder } from '../coverage/map.ts'
@@ -8,6 +8,7 @@ import type { ModelSpec } from '../model/spec.ts'
 import type { HopTarget, Ring, RingOptions } from '../onion/ring.ts'
 import type { SpanRunner } from '../shard/runner.ts'
 import { type Chain, createLocalChain, createRingChain, joinChains } from './chain.ts'
+import type { Exclusions } from './exclusions.ts'
 
 /** What the entry knows of one model it can ask: the ends are elsewhere, these are the layers. */
 export interface EntryModel {
@@ -38,6 +39,39 @@ export interface EntryDeps {
   /** Throws PEER_UNREACHABLE when the record cannot be had. */
   contact(address: string, options: { signal: AbortSignal }): Promise<HopContact>
   openRing(options: RingOptions, run: { signal: AbortSignal }): Promise<Ring>
+  /** Resolves when something about the holders has changed, or with the signal. */
+  nextChange?(signal: AbortSignal): Promise<void>
+  /** What failed lately, shared by the generations of a node. Default: each starts without. */
+  readonly exclusions?: Exclusions
+}
+
+/** What a chain is to be able to do. */
+export interface ChainRequest {
+  /** Tokens that prompt and answer may have. */
+  readonly maxContext: number
+  /** More than that when there is plenty of room: for a chat that will go on. */
+  readonly roomyContext?: number | undefined
+  /** Run all layers in this process. */
+  readonly solo: boolean
+  /** Let the swarm compute all layers, also those that this process holds. */
+  readonly swarm?: boolean | undefined
+  /** Only hops of this class (hexadecimal), so that an answer goes on as it began. */
+  readonly numericsClass?: string | undefined
+  /** Ms that a link counts more; null: this node (exclusions.ts). */
+  readonly penaltyMs?: ((from: string | null, to: string | null) => number) | undefined
+}
+
+/** Which layers are computed where. */
+export interface ChainPlan {
+  readonly leading: Span | undefined
+  /** undefined: all layers are here. */
+  readonly route: Route | undefined
+  readonly trailing: Span | undefined
+  readonly maxContext: number
+  /** Every part computes in this process's numerics class. */
+  readonly exact: boolean
+  /** The one class of the ring; undefined: several, or no ring. */
+  readonly numericsClass: string | undefined
 }
 
 export interface OpenedChain {
@@ -49,77 +83,123 @@ export interface OpenedChain {
 }
 
 /**
- * Opens the chain for one generation: layers held here at either end stay here, a ring carries the rest. Throws
- * COVERAGE_GAP, COVERAGE_FRAGMENTED, CONTEXT_TOO_LONG and what building a circuit throws.
+ * Opens a chain: layers held here at either end stay here, a ring carries the rest. Throws COVERAGE_GAP,
+ * COVERAGE_FRAGMENTED, CONTEXT_TOO_LONG and what building a circuit throws.
  */
-export async function openChain(
+export function openChain(
   model: EntryModel,
-  request: { maxContext: number; solo: boolean; swarm?: boolean; signal: AbortSignal },
+  request: ChainRequest & { signal: AbortSignal },
   deps: EntryDeps,
 ): Promise<OpenedChain> {
+  return openPlan(model, planChain(model, request, deps), deps, request.signal)
+}
+
+/** Throws COVERAGE_GAP, COVERAGE_FRAGMENTED, CONTEXT_TOO_LONG, NOT_SET_UP. Opens nothing. */
+export function planChain(model: EntryModel, request: ChainRequest, deps: Pick<EntryDeps, 'holders'>): ChainPlan {
+  const { maxContext } = request
   const whole: Span = { start: 0, end: model.spec.nLayers }
-  if (request.maxContext > model.spec.maxContext) {
+  if (maxContext > model.spec.maxContext) {
     throw new LlmNodeError(
       'CONTEXT_TOO_LONG',
-      `Prompt and answer would take ${request.maxContext} tokens; ${model.name} holds ${model.spec.maxContext}.`,
+      `Prompt and answer would take ${maxContext} tokens; ${model.name} holds ${model.spec.maxContext}.`,
       { hint: 'Shorten the prompt, or ask for fewer tokens.' },
     )
   }
-  if (request.solo) return openSolo(model, whole, request.maxContext)
-  const { leading, ring, trailing } = divide(request.swarm ? undefined : model.runner?.span, whole)
-  if (ring === undefined) return openSolo(model, whole, request.maxContext)
-  const plan = planRoute(model, ring, request.maxContext, deps)
-  const rest = await openRing(model, plan.route, request, deps)
-  const parts = [
-    ...(leading === undefined ? [] : [localPart(model, leading, request.maxContext)]),
-    rest,
-    ...(trailing === undefined ? [] : [localPart(model, trailing, request.maxContext)]),
-  ] as [Chain, ...Chain[]]
-  const localLayers = whole.end - spanLength(ring)
-  const splitMs = plan.route.decodeMs + localLayers * (model.localDecodeMs ?? 0)
-  return {
-    chain: joinChains(parts, model.spec.hiddenSize),
-    exact: plan.exact,
-    estimate: { solo: null, split: 1000 / splitMs },
+  const held = request.swarm === true ? undefined : model.runner?.span
+  const { leading, ring, trailing } = request.solo ? divideSolo(model, whole) : divide(held, whole)
+  const here = leading !== undefined || trailing !== undefined ? model.runner : undefined
+  const local = { leading, trailing, exact: true, numericsClass: undefined }
+  if (ring === undefined) {
+    return { ...local, route: undefined, maxContext: roomy(request, model, here?.freeKvTokens ?? 0) }
   }
+  const { route, exact, numericsClass } = planRoute(model, ring, request, deps)
+  const free = Math.min(
+    here?.freeKvTokens ?? Number.POSITIVE_INFINITY,
+    ...route.hops.map(({ holder }) => holder.freeKvTokens),
+  )
+  return { ...local, route, exact, numericsClass, maxContext: roomy(request, model, free) }
+}
+
+/** The wished context as far as it leaves half of what is free to others. */
+function roomy({ maxContext, roomyContext = 0 }: ChainRequest, { spec }: EntryModel, freeTokens: number): number {
+  return Math.max(maxContext, Math.min(roomyContext, spec.maxContext, Math.floor(freeTokens / 2)))
+}
+
+/** Throws what building a circuit throws. */
+export async function openPlan(
+  model: EntryModel,
+  plan: ChainPlan,
+  deps: EntryDeps,
+  signal: AbortSignal,
+): Promise<OpenedChain> {
+  const { leading, route, trailing, exact } = plan
+  const ring = route === undefined ? undefined : await openRing(model, { ...plan, route }, deps, signal)
+  const parts: Chain[] = []
+  try {
+    if (leading !== undefined) parts.push(localPart(model, leading, plan.maxContext))
+    if (ring !== undefined) parts.push(ring)
+    if (trailing !== undefined) parts.push(localPart(model, trailing, plan.maxContext))
+  } catch (error) {
+    await Promise.all([ring, ...parts].map((part) => part?.close()))
+    throw error
+  }
+  const [first, ...rest] = parts
+  if (first === undefined) throw new LlmNodeError('INTERNAL', 'A chain has no part.')
+  const chain = joinChains([first, ...rest], model.spec.hiddenSize)
+  const { nLayers } = model.spec
+  const ringLayers = route === undefined ? 0 : route.hops.reduce((sum, { span }) => sum + spanLength(span), 0)
+  const hereMs = model.localDecodeMs === null ? null : model.localDecodeMs * (nLayers - ringLayers)
+  if (route !== undefined) {
+    return { chain, exact, estimate: { solo: null, split: 1000 / (route.decodeMs + (hereMs ?? 0)) } }
+  }
+  return { chain, exact, estimate: { solo: hereMs === null ? null : 1000 / hereMs, split: null } }
 }
 
 /** Throws as openChain would when layers are missing in the swarm; opens nothing. */
 export function requireCoverage(model: EntryModel, deps: Pick<EntryDeps, 'holders'>): void {
-  const { ring } = divide(model.runner?.span, { start: 0, end: model.spec.nLayers })
-  if (ring !== undefined) planRoute(model, ring, 1, deps)
+  planChain(model, { maxContext: 1, solo: false }, deps)
 }
 
-function openSolo(model: EntryModel, whole: Span, maxContext: number): OpenedChain {
+function divideSolo(model: EntryModel, whole: Span): Divided {
   const held = model.runner?.span
   if (held === undefined || held.start !== 0 || held.end !== whole.end) {
     throw new LlmNodeError('NOT_SET_UP', `This node does not hold all ${whole.end} layers of ${model.name}.`, {
       hint: 'Ask the swarm instead (without --solo), or fetch them: llm-node setup --layers all',
     })
   }
-  const solo = model.localDecodeMs === null ? null : 1000 / (model.localDecodeMs * whole.end)
-  return { chain: localPart(model, whole, maxContext), exact: true, estimate: { solo, split: null } }
+  return { leading: whole, ring: undefined, trailing: undefined }
+}
+
+interface Divided {
+  readonly leading: Span | undefined
+  readonly ring: Span | undefined
+  readonly trailing: Span | undefined
 }
 
 /** What stays here at either end, and the middle for the ring. Held layers in the middle are left to others. */
-function divide(held: Span | undefined, whole: Span): { leading?: Span; ring?: Span; trailing?: Span } {
-  if (held === undefined) return { ring: whole }
-  if (held.start === 0 && held.end >= whole.end) return {}
-  if (held.start === 0) return { leading: held, ring: { start: held.end, end: whole.end } }
-  if (held.end === whole.end) return { ring: { start: 0, end: held.start }, trailing: held }
-  return { ring: whole }
+function divide(held: Span | undefined, whole: Span): Divided {
+  const none = { leading: undefined, ring: undefined, trailing: undefined }
+  if (held === undefined) return { ...none, ring: whole }
+  if (held.start === 0 && held.end >= whole.end) return { ...none, leading: whole }
+  if (held.start === 0) return { ...none, leading: held, ring: { start: held.end, end: whole.end } }
+  if (held.end === whole.end) return { ...none, ring: { start: 0, end: held.start }, trailing: held }
+  return { ...none, ring: whole }
 }
 
 /** One numerics class on the whole ring: this process's own where it reaches, otherwise the best other one. */
 function planRoute(
   model: EntryModel,
   span: Span,
-  maxContext: number,
+  wanted: ChainRequest,
   deps: Pick<EntryDeps, 'holders'>,
-): { route: Route; exact: boolean } {
+): { route: Route; exact: boolean; numericsClass: string | undefined } {
   const all = deps.holders(model.modelId, model.recipe)
-  const classes = [...new Set([model.numericsClass, ...all.map((holder) => holder.numericsClass)])]
-  const request = { span, maxContext, maxHops: onionLimits.computeHops, modelName: model.name }
+  const { maxContext, penaltyMs } = wanted
+  const request = { span, maxContext, maxHops: onionLimits.computeHops, modelName: model.name, penaltyMs }
+  const classes =
+    wanted.numericsClass === undefined
+      ? [...new Set([model.numericsClass, ...all.map((holder) => holder.numericsClass)])]
+      : [wanted.numericsClass]
   let failure: unknown
   for (const numericsClass of classes) {
     try {
@@ -127,7 +207,7 @@ function planRoute(
         all.filter((holder) => holder.numericsClass === numericsClass),
         request,
       )
-      return { route, exact: numericsClass === model.numericsClass }
+      return { route, exact: numericsClass === model.numericsClass, numericsClass }
     } catch (error) {
       failure ??= error
     }
@@ -135,42 +215,50 @@ function planRoute(
   // Only classes together may cover everything: then it works, but not exactly. What is missing is said over all.
   const mixed = classes.length > 1 ? findRoute(all, request) : undefined
   if (mixed === undefined) throw failure
-  return { route: mixed, exact: false }
+  return { route: mixed, exact: false, numericsClass: undefined }
 }
 
 const ANY_CLASS = '00'.repeat(32)
 
 async function openRing(
   model: EntryModel,
-  route: Route,
-  request: { maxContext: number; signal: AbortSignal },
+  { route, maxContext, numericsClass }: ChainPlan & { route: Route },
   deps: EntryDeps,
+  signal: AbortSignal,
 ): Promise<Chain> {
-  const contacts = await Promise.all(
-    route.hops.map(({ holder }) => deps.contact(holder.address, { signal: request.signal })),
-  )
+  const contacts = await Promise.all(route.hops.map(({ holder }) => contactOf(holder.address, deps, signal)))
   const hops = route.hops.map(({ span }, index): HopTarget => {
     const contact = contacts[index]
     if (contact === undefined) throw new LlmNodeError('INTERNAL', 'A hop has no contact.')
     return { role: 'compute', span, ...contact }
   })
-  const classes = new Set(route.hops.map(({ holder }) => holder.numericsClass))
-  const [only] = classes
   const ring = await deps.openRing(
     {
       hops,
       modelId: model.modelId,
       hiddenSize: model.spec.hiddenSize,
-      maxContext: request.maxContext,
-      numericsClass: fromHex(classes.size === 1 && only !== undefined ? only : ANY_CLASS),
+      maxContext,
+      numericsClass: fromHex(numericsClass ?? ANY_CLASS),
     },
-    { signal: request.signal },
+    { signal },
   )
   return createRingChain(ring, (index) => {
     const hop = route.hops[index]
     if (hop === undefined) throw new LlmNodeError('INTERNAL', 'A hop has no holder.')
     return { span: hop.span, address: hop.holder.address, ms: hop.holder.decodeMs * spanLength(hop.span) }
   })
+}
+
+/** The error says whose record is missing, so that the next route leaves this peer out. */
+async function contactOf(address: string, deps: EntryDeps, signal: AbortSignal): Promise<HopContact> {
+  try {
+    return await deps.contact(address, { signal })
+  } catch (error) {
+    if (!isLlmNodeError(error, 'PEER_UNREACHABLE')) throw error
+    const { message, hint, meta, cause } = error
+    const details = { ...(hint === undefined ? {} : { hint }), meta: { ...meta, address }, cause }
+    throw new LlmNodeError('PEER_UNREACHABLE', message, details)
+  }
 }
 
 function localPart(model: EntryModel, span: Span, maxContext: number): Chain {

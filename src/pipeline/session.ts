@@ -1,30 +1,71 @@
 import { LlmNodeError } from '../base/errors.ts'
 import type { ModelEnds } from '../shard/ends.ts'
-import type { Chain } from './chain.ts'
+import type { Attempts } from './attempts.ts'
+import type { OpenedChain } from './entry.ts'
 import type { TokenSession } from './generate.ts'
 import { sendRows } from './send-rows.ts'
 
-/** A chain with the ids whose keys and values it holds: only what differs is computed. */
+/**
+ * A chain together with the ids whose keys and values it holds. Asked for the rows of some ids, it computes only what it
+ * does not hold; when the chain fails, it computes everything again on another one. Since a row is the same however it
+ * is computed (engine.md §6), nobody can tell from the rows.
+ */
 export interface Session extends TokenSession {
-  readonly chain: Chain
+  /** The chain in use. Throws what opening one throws. */
+  open(signal: AbortSignal): Promise<OpenedChain>
   close(): Promise<void>
 }
 
-export function createSession(chain: Chain, deps: { ends: Pick<ModelEnds, 'embed'> }): Session {
+export interface SessionDeps {
+  readonly ends: Pick<ModelEnds, 'embed'>
+  readonly attempts: Attempts
+}
+
+const NEVER = new AbortController().signal
+
+export function createSession({ ends, attempts }: SessionDeps): Session {
+  let opened: OpenedChain | undefined
   let held: readonly number[] = []
+  let maxContext = Number.POSITIVE_INFINITY
+
+  const open = async (signal: AbortSignal): Promise<OpenedChain> => {
+    if (opened !== undefined) return opened
+    held = []
+    opened = await attempts.open(signal)
+    maxContext = opened.chain.maxContext
+    return opened
+  }
+  const close = async () => {
+    const closing = opened
+    opened = undefined
+    await closing?.chain.close()
+  }
+
   return {
-    chain,
-    maxContext: chain.maxContext,
-    async rows(ids, want, { signal }) {
-      if (want < 1 || want > ids.length) throw new LlmNodeError('BAD_INPUT', `${want} of ${ids.length} rows.`)
-      // What was guessed wrong is overwritten: a lower position rolls back.
-      const pos = Math.min(commonLength(held, ids), ids.length - want)
-      held = held.slice(0, pos)
-      const rows = await sendRows(chain, deps.ends, { ids, pos, want, signal })
-      held = ids
-      return rows
+    get maxContext() {
+      return maxContext
     },
-    close: () => chain.close(),
+    open,
+    close,
+    async rows(ids, want, { signal = NEVER }) {
+      if (want < 1 || want > ids.length) throw new LlmNodeError('BAD_INPUT', `${want} of ${ids.length} rows.`)
+      for (;;) {
+        const { chain } = await open(signal)
+        // What was guessed wrong is overwritten: a lower position rolls back.
+        const pos = Math.min(commonLength(held, ids), ids.length - want)
+        held = held.slice(0, pos)
+        try {
+          const rows = await sendRows(chain, ends, { ids, pos, want, signal })
+          held = ids
+          attempts.worked()
+          return rows
+        } catch (error) {
+          await close()
+          if (signal.aborted) throw error
+          attempts.failed(error)
+        }
+      }
+    },
   }
 }
 

@@ -1,6 +1,7 @@
 /** Drafts with the real engine: the same ids and the same bytes of logits as without. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { createLocalChain } from '../../src/pipeline/chain.ts'
+import type { Attempts } from '../../src/pipeline/attempts.ts'
+import { type Chain, createLocalChain } from '../../src/pipeline/chain.ts'
 import { proposeDraft } from '../../src/pipeline/draft.ts'
 import type { Drafter } from '../../src/pipeline/drafter.ts'
 import { type GenerateRequest, generate } from '../../src/pipeline/generate.ts'
@@ -16,6 +17,17 @@ const eager: Drafter = {
   accepted: 0,
   propose: (transcript, room) => proposeDraft(transcript, Math.min(7, room)),
   learn() {},
+}
+
+/** A chain that is there from the start and does not fail. */
+function onlyChain(chain: Chain): Attempts {
+  return {
+    open: async () => ({ chain, exact: true, estimate: { solo: null, split: null } }),
+    failed(error) {
+      throw error
+    },
+    worked() {},
+  }
 }
 
 const MODEL = 'models/demo-qwen3'
@@ -43,7 +55,7 @@ describe.each(['f32/1', 'i8/1', 'q8/1', 'q4/1'] as const)('%s', (recipe) => {
         return chain.forward(frame)
       },
     }
-    const session = createSession(counted, engine)
+    const session = createSession({ ends: engine.ends, attempts: onlyChain(counted) })
     const tokens: number[] = []
     const digests: string[] = []
     const onLogits = (_: number, logits: Float32Array) => void digests.push(digestOf(logits))
