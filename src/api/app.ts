@@ -1,78 +1,89 @@
-import { timingSafeEqual } from 'node:crypto'
+import { randomBytes } from 'node:crypto'
 import { Hono } from 'hono'
 import { bodyLimit } from 'hono/body-limit'
-import { stream } from 'hono/streaming'
-import { utf8 } from '../base/bytes.ts'
-import { isLlmNodeError, LlmNodeError, toLlmNodeError } from '../base/errors.ts'
+import { routePath } from 'hono/route'
+import type { Clock } from '../base/clock.ts'
 import { apiLimits } from '../base/limits.ts'
-import { askSchema, type NodeControl } from './types.ts'
+import type { Logger } from '../base/logger.ts'
+import { createAccess, type KeyFinder } from './access.ts'
+import { createAdminRoutes } from './admin.ts'
+import { createAdmission } from './admission.ts'
+import type { ApiContext, ApiEnv } from './caller.ts'
+import type { EventLog } from './event-log.ts'
+import { createEventStreams } from './event-stream.ts'
+import { type GuardOptions, safetyHeaders, sameSite } from './guards.ts'
+import type { Inference } from './inference.ts'
+import { createMetrics } from './metrics.ts'
+import { openAiErrorBody, sendOpenAiError } from './openai/errors.ts'
+import { createOpenAiRoutes } from './openai/routes.ts'
+import { openApiDocument } from './openapi.ts'
+import type { NodeControl } from './types.ts'
 
-/**
- * The admin API. Every route but /api/health needs the token; the Host must be an address, not a name that a foreign
- * page could have pointed here (DNS rebinding).
- */
-export function createApi(options: { token: string }, control: NodeControl): Hono {
-  const app = new Hono()
+export interface ApiOptions extends GuardOptions {
+  /** For the admin part. */
+  readonly token: string
+  /** The OpenAI part and /metrics need a key. */
+  readonly requireKey: boolean
+  /** Generations and embeddings at once. */
+  readonly maxUnderWay?: number
+}
+
+export interface ApiDeps {
+  readonly control: NodeControl
+  readonly inference: Inference
+  readonly keys: KeyFinder
+  readonly events: EventLog
+  readonly clock: Clock
+  readonly logger: Logger
+}
+
+/** The whole HTTP side of a node: the OpenAI part (/v1), the admin part (/api), /metrics. */
+export function createApi(options: ApiOptions, deps: ApiDeps): Hono<ApiEnv> {
+  const { control, inference, clock, logger } = deps
+  const admission = createAdmission(options.maxUnderWay ?? apiLimits.underWay)
+  const metrics = createMetrics(control, admission)
+  const access = createAccess(options, deps)
+  const app = new Hono<ApiEnv>()
+  app.use(safetyHeaders())
   app.use(async (c, next) => {
-    if (!isLocalHost(c.req.header('host'))) return c.json(errorBody('BAD_INPUT', 'This Host is not served here.'), 403)
-    if (c.req.header('origin') !== undefined) return c.json(errorBody('BAD_INPUT', 'Pages may not call this.'), 403)
+    const startedMs = clock.monotonicMs()
     await next()
-    c.header('cache-control', 'no-store')
-    c.header('content-security-policy', "default-src 'none'")
-    c.header('x-content-type-options', 'nosniff')
+    metrics.request(routeOf(c), c.res.status, (clock.monotonicMs() - startedMs) / 1000)
   })
-  app.get('/api/health', (c) => c.json({ ok: true }))
-  app.use('/api/*', async (c, next) => {
-    if (c.req.path === '/api/health') return next()
-    if (!matches(c.req.header('authorization'), `Bearer ${options.token}`)) {
-      return c.json(errorBody('AUTH_FAILED', 'The token is missing or wrong.'), 401)
-    }
-    return next()
+  app.use(sameSite(options))
+  app.use(bodyLimit({ maxSize: apiLimits.bodyBytes, onError: (c) => tooLong(c) }))
+  app.use('/v1/*', access)
+  app.route(
+    '/v1',
+    createOpenAiRoutes({
+      inference,
+      admission,
+      logger,
+      onUsage: (usage) => metrics.usage(usage),
+      nowMs: () => clock.nowMs(),
+      newId: () => randomBytes(12).toString('hex'),
+    }),
+  )
+  const events = createEventStreams(deps.events)
+  app.route('/api', createAdminRoutes(options.token, { control, events, openApi: openApiDocument }))
+  app.use('/metrics', access)
+  app.get('/metrics', async (c) => c.text(await metrics.text(), 200, { 'content-type': metrics.contentType }))
+  app.notFound((c) => {
+    return c.json({ error: { code: 'BAD_INPUT', message: `There is nothing at ${c.req.path}.`, hint: null } }, 404)
   })
-  app.use(bodyLimit({ maxSize: apiLimits.bodyBytes, onError: (c) => c.json(errorBody('LIMIT', 'Too long.'), 413) }))
-  app.get('/api/status', (c) => c.json(control.status()))
-  app.get('/api/peers', (c) => c.json({ peers: control.peers() }))
-  app.get('/api/coverage', (c) => c.json(control.coverage()))
-  app.get('/api/sessions', (c) => c.json({ sessions: control.sessions() }))
-  app.post('/api/stop', (c) => {
-    control.stop()
-    return c.json({ stopping: true }, 202)
-  })
-  app.post('/api/ask', async (c) => {
-    const parsed = askSchema.safeParse(await c.req.json().catch(() => undefined))
-    if (!parsed.success) {
-      const issue = parsed.error.issues[0]
-      throw new LlmNodeError('BAD_INPUT', `Request, ${issue?.path.join('.') || 'body'}: ${issue?.message}.`)
-    }
-    c.header('content-type', 'application/x-ndjson')
-    return stream(c, async (out) => {
-      const gone = new AbortController()
-      out.onAbort(() => gone.abort())
-      for await (const event of control.ask(parsed.data, gone.signal)) {
-        if (out.aborted) return
-        await out.write(`${JSON.stringify(event)}\n`)
-      }
-    })
-  })
-  app.notFound((c) => c.json(errorBody('BAD_INPUT', `There is nothing at ${c.req.path}.`), 404))
-  app.onError((thrown, c) => {
-    const error = toLlmNodeError(thrown)
-    const status = isLlmNodeError(error, 'BAD_INPUT') ? 400 : isLlmNodeError(error, 'NOT_SET_UP') ? 409 : 500
-    return c.json(errorBody(error.code, error.message, error.hint), status)
-  })
+  app.onError((thrown, c) => sendOpenAiError(c, thrown))
   return app
 }
 
-function errorBody(code: string, message: string, hint?: string) {
-  return { error: { code, message, hint: hint ?? null } }
+/** The pattern, not the path: its number is bounded. */
+function routeOf(c: ApiContext): string {
+  const pattern = routePath(c, -1)
+  return pattern.endsWith('*') ? 'other' : pattern
 }
 
-function isLocalHost(host: string | undefined): boolean {
-  return host !== undefined && /^(127\.\d{1,3}\.\d{1,3}\.\d{1,3}|localhost|\[::1\])(:\d{1,5})?$/.test(host)
-}
-
-function matches(given: string | undefined, wanted: string): boolean {
-  const a = utf8(given ?? '')
-  const b = utf8(wanted)
-  return a.length === b.length && timingSafeEqual(a, b)
+function tooLong(c: { json(body: object, status: 413): Response }): Response {
+  const message = `The body has more than ${apiLimits.bodyBytes / 1_048_576} MiB.`
+  const llm_node = { code: 'LIMIT', hint: null }
+  const type = 'invalid_request_error'
+  return c.json(openAiErrorBody({ message, type, param: null, code: 'request_too_large', llm_node }), 413)
 }

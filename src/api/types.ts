@@ -1,6 +1,7 @@
 /** What the HTTP API answers and accepts; commands and pages read these shapes. Plain data, JSON-safe. */
 import { z } from 'zod'
 import type { AskAnswer, AskProgress } from '../pipeline/ask.ts'
+import type { coverageBody, generationBody, peerBody, sessionBody, statusBody } from './bodies.ts'
 
 /** Sampling fields of a request; absent ones come from the model's generation_config.json. */
 export const askSchema = z.strictObject({
@@ -39,73 +40,11 @@ export type AskEvent =
       readonly error: { readonly code: string; readonly message: string; readonly hint: string | null }
     }
 
-export interface ModelStatus {
-  readonly name: string
-  readonly modelId: string
-  readonly recipe: string
-  readonly nLayers: number
-  readonly layers: { readonly start: number; readonly end: number } | null
-  readonly ends: boolean
-}
-
-export interface StatusBody {
-  readonly address: string
-  readonly peerId: string
-  readonly network: string
-  readonly version: string
-  readonly pid: number
-  readonly uptimeS: number
-  readonly listening: readonly string[]
-  readonly models: readonly ModelStatus[]
-  readonly peers: number
-  readonly sessions: number
-  readonly circuits: number
-  readonly decode: { readonly steps: number; readonly meanMs: number | null }
-  readonly rssBytes: number
-  readonly health: readonly { readonly ok: boolean; readonly text: string; readonly next: string | null }[]
-}
-
-export interface PeerBody {
-  readonly address: string
-  readonly peerId: string
-  readonly state: string
-  readonly connected: boolean
-  readonly rttMs: number | null
-  readonly version: string
-  readonly serving: readonly {
-    readonly modelId: string
-    readonly recipe: string
-    readonly span: { readonly start: number; readonly end: number }
-  }[]
-}
-
-export interface CoverageBody {
-  readonly models: readonly {
-    readonly name: string | null
-    readonly modelId: string
-    readonly recipe: string
-    readonly nLayers: number | null
-    /** Replicas of each layer. */
-    readonly replicas: readonly number[]
-    readonly gaps: readonly { readonly start: number; readonly end: number }[]
-    readonly complete: boolean
-    readonly holders: readonly {
-      readonly address: string
-      readonly span: { readonly start: number; readonly end: number }
-      readonly state: string
-      readonly self: boolean
-    }[]
-  }[]
-}
-
-export interface SessionBody {
-  readonly modelId: string
-  readonly span: { readonly start: number; readonly end: number }
-  readonly maxContext: number
-  readonly length: number
-  readonly steps: number
-  readonly decodeMs: number | null
-}
+export type StatusBody = z.output<typeof statusBody>
+export type PeerBody = z.output<typeof peerBody>
+export type CoverageBody = z.output<typeof coverageBody>
+export type SessionBody = z.output<typeof sessionBody>
+export type GenerationBody = z.output<typeof generationBody>
 
 /** What the API needs of the node; src/node passes it in. */
 export interface NodeControl {
@@ -113,6 +52,8 @@ export interface NodeControl {
   peers(): readonly PeerBody[]
   coverage(): CoverageBody
   sessions(): readonly SessionBody[]
+  /** Running ones and the last ones that ended, newest first. */
+  generations(): readonly GenerationBody[]
   /** Never throws: a failure is the last event. */
   ask(request: CheckedAskRequest, signal: AbortSignal): AsyncIterable<AskEvent>
   /** Begins to stop; resolves at once. */

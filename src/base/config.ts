@@ -50,6 +50,10 @@ export const configSchema = z.strictObject({
       host: z.string().default('127.0.0.1'),
       /** Null: 5560, or any free one when that is taken. */
       port: z.int().min(0).max(65535).nullable().default(null),
+      /** The OpenAI part needs a key also on loopback; on any other address it always does. */
+      requireKey: z.boolean().default(false),
+      /** Names, besides addresses, under which clients reach the API; a foreign name is refused (DNS rebinding). */
+      allowedHosts: z.array(z.string().toLowerCase()).max(32).default([]),
     })
     .prefault({}),
   log: z
@@ -68,6 +72,7 @@ const ENVIRONMENT: Readonly<Record<string, readonly [section: 'network' | 'engin
   LLM_NODE_THREADS: ['engine', 'threads'],
   LLM_NODE_KV_MIB: ['engine', 'kvMiB'],
   LLM_NODE_ORT_LIB: ['engine', 'library'],
+  LLM_NODE_API_HOST: ['api', 'host'],
   LLM_NODE_API_PORT: ['api', 'port'],
   LLM_NODE_LOG_LEVEL: ['log', 'level'],
 }

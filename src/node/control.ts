@@ -16,6 +16,7 @@ export function createControl(parts: NodeParts, onStop: () => void): NodeControl
     peers: () => peers(parts),
     coverage: () => coverage(parts),
     sessions: () => parts.hops.sessions,
+    generations: () => parts.generations.list(),
     ask: (request, signal) => withErrorEvent(askHere(parts, request, signal)),
     stop: onStop,
   }
@@ -23,7 +24,8 @@ export function createControl(parts: NodeParts, onStop: () => void): NodeControl
 
 async function* askHere(parts: NodeParts, request: CheckedAskRequest, signal: AbortSignal): AsyncGenerator<AskEvent> {
   const askables = parts.models.flatMap((model) => model.askable ?? [])
-  yield* answer(askables, request, signal, entryDeps(parts))
+  const name = request.model ?? askables[0]?.name ?? ''
+  yield* parts.generations.follow(name, answer(askables, request, signal, entryDeps(parts)))
 }
 
 function status(parts: NodeParts): StatusBody {
@@ -80,7 +82,7 @@ function health(parts: NodeParts, nPeers: number): StatusBody['health'] {
   return lines
 }
 
-function peers(parts: NodeParts): PeerBody[] {
+export function peers(parts: NodeParts): PeerBody[] {
   return parts.swarm
     .peers()
     .filter((peer) => !peer.self)
@@ -96,7 +98,7 @@ function peers(parts: NodeParts): PeerBody[] {
 }
 
 /** Models that are known here: this node's own, and those that its peers serve. */
-function coverage(parts: NodeParts): CoverageBody {
+export function coverage(parts: NodeParts): CoverageBody {
   const own = new Map<string, LoadedModel>(
     parts.models.map((model) => [`${model.holding.modelIdHex} ${model.holding.recipe}`, model] as const),
   )

@@ -1,3 +1,5 @@
+import { createEventLog, type EventLog } from '../api/event-log.ts'
+import type { Inference } from '../api/inference.ts'
 import type { AskEvent, AskRequest, NodeControl } from '../api/types.ts'
 import { askSchema } from '../api/types.ts'
 import { systemClock } from '../base/clock.ts'
@@ -12,9 +14,12 @@ import { requireCoverage } from '../pipeline/entry.ts'
 import { createHopServer } from '../pipeline/hop-server.ts'
 import { chooseModel } from './askables.ts'
 import { createControl } from './control.ts'
+import { createGenerations } from './generations.ts'
 import { type Home, loadConfig, prepareHome } from './home.ts'
+import { createInference } from './inference.ts'
 import { listenAddresses } from './listen.ts'
 import { loadModel } from './load-model.ts'
+import { createSignal, watchNode } from './node-events.ts'
 import { listeningOf, type NodeParts } from './parts.ts'
 import { entryDeps, servingOf } from './serving.ts'
 import { nodeVersion } from './version.ts'
@@ -33,6 +38,8 @@ export interface LlmNode {
   readonly network: string
   readonly config: Config
   readonly control: NodeControl
+  readonly inference: Inference
+  readonly events: EventLog
   /** Resolves when it listens, has loaded its models and said what it serves. */
   start(): Promise<void>
   /** Where others can dial it: multiaddrs with /p2p/PEERID. */
@@ -65,7 +72,10 @@ export async function createNode(
     },
     { identity, logger },
   )
-  const hops = createHopServer()
+  const startedMs = Date.now()
+  const events = createEventLog({ startedMs })
+  const sessionsChanged = createSignal()
+  const hops = createHopServer({ onSessions: sessionsChanged.fire })
   const swarm = await createSwarmView(
     { network: config.network.name, version: nodeVersion(), folder: guest ? undefined : home.dataFolder },
     { peer, identity, clock: systemClock, logger },
@@ -74,11 +84,17 @@ export async function createNode(
     { identity, network: config.network.name, relay: !guest, lan: true, published: () => !guest },
     { transport: peer, compute: guest ? null : hops, clock: systemClock, logger },
   )
-  const parts: NodeParts = { config, identity, peer, onion, hops, swarm, models: [], startedMs: Date.now(), guest }
-  return assemble(parts, options, deps)
+  const generations = createGenerations(events)
+  const state = { events, generations, models: [], startedMs, guest }
+  const parts: NodeParts = { config, identity, peer, onion, hops, swarm, ...state }
+  return assemble(parts, options, { ...deps, stopWatching: watchNode(parts, sessionsChanged) })
 }
 
-function assemble(parts: NodeParts, options: NodeOptions, deps: { onStop?: () => void }): LlmNode {
+function assemble(
+  parts: NodeParts,
+  options: NodeOptions,
+  deps: { onStop?: () => void; stopWatching: () => void },
+): LlmNode {
   const { config, identity, peer, swarm, models } = parts
   const control = createControl(parts, deps.onStop ?? (() => {}))
   const state: { stopping?: Promise<void> } = {}
@@ -87,6 +103,8 @@ function assemble(parts: NodeParts, options: NodeOptions, deps: { onStop?: () =>
     network: config.network.name,
     config,
     control,
+    inference: createInference(parts),
+    events: parts.events,
     async start() {
       const loading = loadModels(parts, options.home)
       // A network that cannot start is the first thing to say; models that were being loaded are put away by stop().
@@ -103,6 +121,7 @@ function assemble(parts: NodeParts, options: NodeOptions, deps: { onStop?: () =>
     },
     stop() {
       state.stopping ??= (async () => {
+        deps.stopWatching()
         await swarm.stop()
         await parts.onion.stop()
         await peer.stop()

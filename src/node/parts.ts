@@ -1,9 +1,11 @@
+import type { EventLog } from '../api/event-log.ts'
 import type { Config } from '../base/config.ts'
 import type { SwarmView } from '../coverage/announce.ts'
 import type { OnionService } from '../onion/service.ts'
 import type { Identity } from '../p2p/identity.ts'
 import type { PeerNode } from '../p2p/peer-node.ts'
 import type { HopServer } from '../pipeline/hop-server.ts'
+import type { Generations } from './generations.ts'
 import type { LoadedModel } from './load-model.ts'
 
 /** What the parts of a running node share. */
@@ -15,6 +17,8 @@ export interface NodeParts {
   readonly hops: HopServer
   readonly swarm: SwarmView
   readonly models: LoadedModel[]
+  readonly events: EventLog
+  readonly generations: Generations
   readonly startedMs: number
   readonly guest: boolean
 }

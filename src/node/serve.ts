@@ -1,15 +1,11 @@
 import { randomBytes } from 'node:crypto'
-import type { AddressInfo } from 'node:net'
-import { type ServerType, serve as serveHttp } from '@hono/node-server'
-import { createApi } from '../api/app.ts'
-import type { Config } from '../base/config.ts'
 import { LlmNodeError } from '../base/errors.ts'
 import { createLogger } from '../base/logger.ts'
 import { formatSpan } from '../base/span.ts'
 import { loadConfig } from './home.ts'
-import { isFree } from './listen.ts'
 import { createNode, type LlmNode, type NodeOptions } from './node.ts'
 import { readRunFile, removeRunFile, writeRunFile } from './run-file.ts'
+import { type HttpServer, serveHttp } from './serve-http.ts'
 
 /** What `start` tells when the node is ready. */
 export interface ReadyState {
@@ -20,8 +16,6 @@ export interface ReadyState {
   /** "demo-qwen3 4-7", one for each model of which layers are served. */
   readonly serving: readonly string[]
 }
-
-const DEFAULT_API_PORT = 5560
 
 /**
  * Runs the node of a home until `signal` fires or `stop` is called through its API. Throws HOME_IN_USE, NOT_SET_UP,
@@ -46,19 +40,17 @@ export async function serve(
   const logger = createLogger({ level: config.log.level })
   const node = await createNode(options, { logger, onStop: () => stopping.abort() })
   const token = randomBytes(24).toString('hex')
-  let server: ServerType | undefined
+  let server: HttpServer | undefined
   try {
-    server = await listenApi(node, config, token)
+    server = await serveHttp({ home, config: config.api, token }, { node, logger })
     await node.start()
-    const { port } = server.address() as AddressInfo
-    const state = { pid: process.pid, apiUrl: `http://${config.api.host}:${port}`, address: node.address }
+    const state = { pid: process.pid, apiUrl: server.url, address: node.address }
     await writeRunFile(home, { ...state, token })
     run.onReady({ ...state, listening: node.listening(), serving: servingTexts(node) })
     await aborted(AbortSignal.any([run.signal, stopping.signal]))
   } finally {
     await node.stop()
     server?.close()
-    if (server !== undefined && 'closeAllConnections' in server) server.closeAllConnections()
     await removeRunFile(home)
   }
 }
@@ -67,25 +59,6 @@ function servingTexts(node: LlmNode): string[] {
   return node.control
     .status()
     .models.flatMap(({ name, layers }) => (layers === null ? [] : [`${name} ${formatSpan(layers)}`]))
-}
-
-async function listenApi(node: LlmNode, config: Config, token: string): Promise<ServerType> {
-  const { host, port } = config.api
-  const chosen = port ?? ((await isFree(host, DEFAULT_API_PORT)) ? DEFAULT_API_PORT : 0)
-  return new Promise((resolve, reject) => {
-    const app = createApi({ token }, node.control)
-    const server = serveHttp({ fetch: app.fetch, hostname: host, port: chosen }, () => resolve(server))
-    server.once('error', (cause: NodeJS.ErrnoException) => {
-      reject(
-        cause.code === 'EADDRINUSE'
-          ? new LlmNodeError('PORT_IN_USE', `Port ${chosen} of ${host} is in use.`, {
-              hint: 'Give the API another one with --api-port N (0: any free one).',
-              cause,
-            })
-          : cause,
-      )
-    })
-  })
 }
 
 function aborted(signal: AbortSignal): Promise<void> {

@@ -41,8 +41,8 @@ interface OpenSession extends HopSessionInfo {
   readonly predecessor: string
 }
 
-/** The layers behind this node's hops: answers offers, reserves KV, computes. */
-export function createHopServer(): HopServer {
+/** The layers behind this node's hops: answers offers, reserves KV, computes. `onSessions` hears of opened and closed ones. */
+export function createHopServer({ onSessions = () => {} }: { onSessions?: () => void } = {}): HopServer {
   const models = new Map<string, ServedModel>()
   const sessions = new Set<OpenSession>()
   const decode = { steps: 0, totalMs: 0 }
@@ -102,13 +102,17 @@ export function createHopServer(): HopServer {
         predecessor,
       }
       sessions.add(info)
+      onSessions()
       return openSession(kv, info, {
         hiddenSize: model.runner.spec.hiddenSize,
         onStep(ms) {
           decode.steps++
           decode.totalMs += ms
         },
-        onClose: () => sessions.delete(info),
+        onClose() {
+          sessions.delete(info)
+          onSessions()
+        },
       })
     },
   }

@@ -11,7 +11,7 @@ import {
 } from './chat-schema.ts'
 import { toOpenAiError } from './errors.ts'
 import { fingerprintOf, nodeFieldsOf, resolveModel, samplingOf, stopsOf, usageOf } from './generation.ts'
-import { type OpenAiParts, readBody, type Visit, visit } from './parts.ts'
+import { account, type OpenAiParts, readBody, type Visit, visit } from './parts.ts'
 import { createReasoningSplitter } from './reasoning.ts'
 import { dataLine, doneLine, eventStream } from './sse.ts'
 
@@ -31,7 +31,7 @@ export async function chatCompletions(c: ApiContext, parts: OpenAiParts): Promis
   }
   const visited = await visit(c, parts, call)
   const head = headOf(parts, card, body.model)
-  if (body.stream !== true) return c.json(await readWhole(c, visited, head, body))
+  if (body.stream !== true) return c.json(await readWhole({ c, parts, body, visited, head }))
   const lines = streamLines({ c, parts, body, visited, head })
   return eventStream(lines, { stop: () => void visited.leave() })
 }
@@ -50,12 +50,8 @@ function messagesOf({ messages }: ChatRequestBody) {
   }))
 }
 
-async function readWhole(
-  c: ApiContext,
-  { opened, leave }: Visit,
-  head: AnswerHead,
-  body: ChatRequestBody,
-): Promise<ChatCompletion> {
+async function readWhole({ c, parts, body, visited, head }: ReadOptions): Promise<ChatCompletion> {
+  const { opened, leave } = visited
   const splitter = createReasoningSplitter(opened.route.thinking)
   const whole = { reasoning: '', content: '' }
   const tokens: AnswerToken[] = []
@@ -77,7 +73,7 @@ async function readWhole(
   add(splitter.flush())
   if (result === undefined) throw new Error('The generation ended without a result.')
   const usage = usageOf(result)
-  c.var.caller.charge(usage.total_tokens)
+  account(c, parts, usage)
   const { reasoning, content } = whole
   return {
     ...head,
@@ -100,7 +96,7 @@ async function readWhole(
   }
 }
 
-interface StreamOptions {
+interface ReadOptions {
   readonly c: ApiContext
   readonly parts: OpenAiParts
   readonly body: ChatRequestBody
@@ -109,7 +105,7 @@ interface StreamOptions {
 }
 
 /** The role, then text as it comes, an empty last delta with the reason of the end, the usage if wished, [DONE]. */
-async function* streamLines({ c, parts, body, visited, head }: StreamOptions): AsyncGenerator<string> {
+async function* streamLines({ c, parts, body, visited, head }: ReadOptions): AsyncGenerator<string> {
   const { opened, leave } = visited
   const withUsage = body.stream_options?.include_usage === true
   const frame = { ...head, object: 'chat.completion.chunk' as const, ...(withUsage ? { usage: null } : {}) }
@@ -136,7 +132,7 @@ async function* streamLines({ c, parts, body, visited, head }: StreamOptions): A
       if (event.type !== 'done') continue
       yield* deltas(splitter.flush())
       const usage = usageOf(event.result)
-      c.var.caller.charge(usage.total_tokens)
+      account(c, parts, usage)
       yield chunk({}, { finish_reason: event.result.finishReason }, { llm_node: nodeFieldsOf(event.result) })
       if (withUsage) yield dataLine({ ...frame, choices: [], usage } satisfies ChatChunk)
       yield doneLine

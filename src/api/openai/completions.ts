@@ -10,7 +10,7 @@ import {
 } from './completion-schema.ts'
 import { toOpenAiError } from './errors.ts'
 import { fingerprintOf, nodeFieldsOf, resolveModel, samplingOf, stopsOf, usageOf } from './generation.ts'
-import { type OpenAiParts, readBody, type Visit, visit } from './parts.ts'
+import { account, type OpenAiParts, readBody, type Visit, visit } from './parts.ts'
 import { dataLine, doneLine, eventStream } from './sse.ts'
 
 type AnswerHead = Pick<TextCompletion, 'id' | 'object' | 'created' | 'model' | 'system_fingerprint'>
@@ -38,7 +38,7 @@ export async function completions(c: ApiContext, parts: OpenAiParts): Promise<Re
     model: body.model,
     system_fingerprint: fingerprintOf(card),
   }
-  if (body.stream !== true) return c.json(await readWhole(c, visited, head, body))
+  if (body.stream !== true) return c.json(await readWhole({ c, parts, body, visited, head }))
   return eventStream(streamLines({ c, parts, body, visited, head }), { stop: () => void visited.leave() })
 }
 
@@ -46,12 +46,8 @@ function echoOf({ echo, prompt }: CompletionRequestBody): string {
   return echo === true && 'text' in prompt ? prompt.text : ''
 }
 
-async function readWhole(
-  c: ApiContext,
-  { opened, leave }: Visit,
-  head: AnswerHead,
-  body: CompletionRequestBody,
-): Promise<TextCompletion> {
+async function readWhole({ c, parts, body, visited, head }: ReadOptions): Promise<TextCompletion> {
+  const { opened, leave } = visited
   let text = echoOf(body)
   const tokens: AnswerToken[] = []
   let result: AskAnswer | undefined
@@ -67,7 +63,7 @@ async function readWhole(
   }
   if (result === undefined) throw new Error('The generation ended without a result.')
   const usage = usageOf(result)
-  c.var.caller.charge(usage.total_tokens)
+  account(c, parts, usage)
   const logprobs = body.logprobs === undefined ? null : logprobsOf(tokens, body.logprobs)
   return {
     ...head,
@@ -77,7 +73,7 @@ async function readWhole(
   }
 }
 
-interface StreamOptions {
+interface ReadOptions {
   readonly c: ApiContext
   readonly parts: OpenAiParts
   readonly body: CompletionRequestBody
@@ -85,7 +81,7 @@ interface StreamOptions {
   readonly head: AnswerHead
 }
 
-async function* streamLines({ c, parts, body, visited, head }: StreamOptions): AsyncGenerator<string> {
+async function* streamLines({ c, parts, body, visited, head }: ReadOptions): AsyncGenerator<string> {
   const { opened, leave } = visited
   const withUsage = body.stream_options?.include_usage === true
   const frame = { ...head, ...(withUsage ? { usage: null } : {}) }
@@ -107,7 +103,7 @@ async function* streamLines({ c, parts, body, visited, head }: StreamOptions): A
       }
       if (event.type !== 'done') continue
       const usage = usageOf(event.result)
-      c.var.caller.charge(usage.total_tokens)
+      account(c, parts, usage)
       yield chunk('', { finish_reason: event.result.finishReason }, { llm_node: nodeFieldsOf(event.result) })
       if (withUsage) yield dataLine({ ...frame, choices: [], usage } satisfies TextCompletion)
       yield doneLine

@@ -1,7 +1,7 @@
 import type { ApiContext } from '../caller.ts'
 import { type EmbeddingList, embeddingRequest } from './embedding-schema.ts'
 import { resolveModel } from './generation.ts'
-import { type OpenAiParts, readBody } from './parts.ts'
+import { account, type OpenAiParts, readBody } from './parts.ts'
 
 /** POST /v1/embeddings: one text after the other, each over all layers. */
 export async function embeddings(c: ApiContext, parts: OpenAiParts): Promise<Response> {
@@ -17,8 +17,8 @@ export async function embeddings(c: ApiContext, parts: OpenAiParts): Promise<Res
       const embedding = body.encoding_format === 'base64' ? toBase64(found.vector) : [...found.vector]
       data.push({ object: 'embedding', index, embedding })
     }
-    c.var.caller.charge(nTokens)
     const usage = { prompt_tokens: nTokens, total_tokens: nTokens }
+    account(c, parts, usage)
     return c.json({ object: 'list', data, model: body.model, usage } satisfies EmbeddingList)
   } finally {
     exit()

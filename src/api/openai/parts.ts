@@ -7,11 +7,25 @@ import type { GenerationCall, Inference } from '../inference.ts'
 import { bodyError } from './errors.ts'
 import { type OpenedGeneration, openGeneration } from './generation.ts'
 
+export interface RequestUsage {
+  readonly prompt_tokens: number
+  readonly completion_tokens?: number
+  readonly total_tokens: number
+}
+
+/** Against the caller's limit, and for the metrics. */
+export function account(c: ApiContext, parts: OpenAiParts, usage: RequestUsage): void {
+  c.var.caller.charge(usage.total_tokens)
+  parts.onUsage(usage)
+}
+
 /** What the endpoints share. */
 export interface OpenAiParts {
   readonly inference: Inference
   readonly admission: Admission
   readonly logger: Pick<Logger, 'warn'>
+  /** Sees what each finished request used. */
+  readonly onUsage: (usage: RequestUsage) => void
   /** Unix ms. */
   readonly nowMs: () => number
   /** 24 hexadecimal digits. */

@@ -1,0 +1,104 @@
+import { z } from 'zod'
+
+/** What the admin API answers. One schema for the routes' types, the OpenAPI document and the docs. */
+
+export const spanBody = z
+  .object({ start: z.int(), end: z.int() })
+  .meta({ description: 'Layers [start, end): the end is not included.' })
+
+export const errorBody = z.object({
+  error: z.object({ code: z.string(), message: z.string(), hint: z.string().nullable() }),
+})
+
+const modelStatus = z.object({
+  name: z.string(),
+  modelId: z.string(),
+  recipe: z.string(),
+  nLayers: z.int(),
+  layers: spanBody.nullable(),
+  ends: z.boolean().meta({ description: 'The ends are held: this node can ask.' }),
+})
+
+export const healthLine = z.object({ ok: z.boolean(), text: z.string(), next: z.string().nullable() })
+
+export const statusBody = z.object({
+  address: z.string(),
+  peerId: z.string(),
+  network: z.string(),
+  version: z.string(),
+  pid: z.int(),
+  uptimeS: z.number(),
+  listening: z.array(z.string()).readonly(),
+  models: z.array(modelStatus).readonly(),
+  peers: z.int().meta({ description: 'Connected ones.' }),
+  sessions: z.int().meta({ description: 'Held here for others.' }),
+  circuits: z.int(),
+  decode: z.object({ steps: z.int(), meanMs: z.number().nullable() }),
+  rssBytes: z.int(),
+  health: z.array(healthLine).readonly(),
+})
+
+export const peerBody = z.object({
+  address: z.string(),
+  peerId: z.string(),
+  state: z.string(),
+  connected: z.boolean(),
+  rttMs: z.number().nullable(),
+  version: z.string(),
+  serving: z.array(z.object({ modelId: z.string(), recipe: z.string(), span: spanBody })).readonly(),
+})
+
+export const peersBody = z.object({ peers: z.array(peerBody).readonly() })
+
+export const coverageModel = z.object({
+  name: z.string().nullable(),
+  modelId: z.string(),
+  recipe: z.string(),
+  nLayers: z.int().nullable(),
+  replicas: z.array(z.int()).readonly().meta({ description: 'Of each layer.' }),
+  gaps: z.array(spanBody).readonly(),
+  complete: z.boolean(),
+  holders: z.array(z.object({ address: z.string(), span: spanBody, state: z.string(), self: z.boolean() })).readonly(),
+})
+
+export const coverageBody = z.object({ models: z.array(coverageModel).readonly() })
+
+export const sessionBody = z.object({
+  modelId: z.string(),
+  span: spanBody,
+  maxContext: z.int(),
+  length: z.int(),
+  steps: z.int(),
+  decodeMs: z.number().nullable(),
+})
+
+export const sessionsBody = z.object({ sessions: z.array(sessionBody).readonly() })
+
+export const hopBody = z.object({
+  span: spanBody,
+  address: z.string().nullable().meta({ description: 'null: this node.' }),
+  ms: z.number().nullable().meta({ description: 'Of one token.' }),
+})
+
+export const generationBody = z
+  .object({
+    id: z.string(),
+    model: z.string(),
+    state: z.enum(['starting', 'running', 'done', 'stopped', 'failed']),
+    startedMs: z.int().meta({ description: 'Unix ms.' }),
+    hops: z.array(hopBody).readonly(),
+    profile: z.enum(['direct', 'local-only']).nullable(),
+    exact: z.boolean().nullable(),
+    promptTokens: z.int().nullable(),
+    tokens: z.int().meta({ description: 'Pieces of text so far; at the end, tokens.' }),
+    tokensPerSecond: z.number().nullable(),
+    failovers: z.int(),
+    error: errorBody.shape.error.nullable(),
+  })
+  .meta({ description: 'An answer for which this node is the entry. Nothing of its text.' })
+
+export const generationsBody = z.object({ generations: z.array(generationBody).readonly() })
+
+export const stoppingBody = z.object({ stopping: z.literal(true) })
+
+export const okBody = z.object({ ok: z.literal(true) })

@@ -1,0 +1,84 @@
+import { randomBytes } from 'node:crypto'
+import type { EventLog } from '../api/event-log.ts'
+import type { GenerationBody } from '../api/types.ts'
+import { toLlmNodeError } from '../base/errors.ts'
+import { apiLimits } from '../base/limits.ts'
+import type { AskProgress } from '../pipeline/ask.ts'
+
+/** The answers for which this node is the entry: what the pages show of them, never their text. */
+export interface Generations {
+  /** The same events, noted on the way. */
+  follow(model: string, events: AsyncIterable<AskProgress>): AsyncGenerator<AskProgress>
+  /** Running ones and the last ones that ended, newest first. */
+  list(): readonly GenerationBody[]
+}
+
+const KEPT = 32
+
+export function createGenerations(log: Pick<EventLog, 'publish'>): Generations {
+  const running = new Set<GenerationBody>()
+  const ended: GenerationBody[] = []
+  return {
+    list: () => [...[...running].reverse(), ...ended].map((generation) => ({ ...generation })),
+    async *follow(model, events) {
+      const body: GenerationBody = {
+        ...fresh,
+        id: `gen-${randomBytes(8).toString('hex')}`,
+        model,
+        startedMs: Date.now(),
+      }
+      running.add(body)
+      let toldMs = 0
+      const tell = () => {
+        toldMs = performance.now()
+        log.publish({ type: 'generation', data: { ...body } })
+      }
+      tell()
+      try {
+        for await (const event of events) {
+          note(body, event)
+          if (event.type !== 'text' || performance.now() - toldMs > apiLimits.eventDelayMs) tell()
+          yield event
+        }
+      } catch (thrown) {
+        const { code, message, hint = null } = toLlmNodeError(thrown)
+        body.state = code === 'ABORTED' ? 'stopped' : 'failed'
+        body.error = code === 'ABORTED' ? null : { code, message, hint }
+        throw thrown
+      } finally {
+        // Neither done nor failed: whoever reads has left.
+        if (body.state === 'starting' || body.state === 'running') body.state = 'stopped'
+        running.delete(body)
+        ended.unshift(body)
+        ended.length = Math.min(ended.length, KEPT)
+        if (body.state !== 'done') tell()
+      }
+    },
+  }
+}
+
+const fresh = {
+  state: 'starting' as const,
+  hops: [],
+  profile: null,
+  exact: null,
+  promptTokens: null,
+  tokens: 0,
+  tokensPerSecond: null,
+  failovers: 0,
+  error: null,
+}
+
+function note(body: GenerationBody, event: AskProgress): void {
+  if (event.type === 'route') {
+    const { hops, profile, exact, promptTokens } = event
+    Object.assign(body, { state: 'running', hops: [...hops], profile, exact, promptTokens })
+  } else if (event.type === 'text') {
+    body.tokens++
+  } else if (event.type === 'done') {
+    const { hops, exact, failovers, tokensPerSecond, tokens } = event.result
+    Object.assign(body, { state: 'done', hops: [...hops], exact, failovers, tokensPerSecond, tokens: tokens.length })
+  } else {
+    body.failovers++
+  }
+}
