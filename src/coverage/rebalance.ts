@@ -26,8 +26,8 @@ const stayMs = 3_600_000
 const settleMs = 30_000
 /** Longest wait before a move, drawn anew by each node: the first mover's advert makes the others stay. */
 export const moveJitterMs = 120_000
-/** Rounds of everybody's best moves; it settles in two or three. */
-const maxRounds = 8
+/** Rounds of everybody's best moves; most swarms settle in two or three. */
+const maxRounds = 4
 
 /** Ms to wait before a decided move is looked at once more and then made; `random` in [0, 1). */
 export function moveDelayMs(random: number): number {
@@ -51,10 +51,15 @@ export function decideMove(peers: readonly Assigned[], request: RebalanceRequest
   if (own.gaps < before.gaps) return { ...change, reason: 'gap', achievableTps: own.weakest }
   if (own.gaps > 0) return undefined
   if (own.excessHops < before.excessHops) return { ...change, reason: 'fragmented', achievableTps: own.weakest }
-  if (request.stayedMs < stayMs) return undefined
+  if (request.stayedMs < stayMs || before.weakest >= worthMoving * ideal(peers, request)) return undefined
   const settled = qualityOf(settle(after, request), request)
   if (before.weakest >= worthMoving * settled.weakest) return undefined
   return { ...change, reason: 'weakest', achievableTps: settled.weakest }
+}
+
+/** No arrangement makes the weakest layer stronger than all speed spread evenly would. */
+function ideal(peers: readonly Assigned[], { nLayers }: AssignRequest): number {
+  return peers.reduce((sum, peer) => sum + throughputOf(peer) * spanLength(peer.span), 0) / nLayers
 }
 
 interface Quality {
