@@ -1,7 +1,8 @@
-import { createHash } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
+import { equalBytes } from '../base/bytes.ts'
 import { systemClock } from '../base/clock.ts'
 import type { ModelSpec } from '../model/spec.ts'
-import { createExecutor } from './executor.ts'
+import { createExecutor, type Executor } from './executor.ts'
 import { buildSpanGraph, graphVersion } from './graph.ts'
 import type { LayerWeights, LinearWeights } from './graph-layer.ts'
 import type { Weight } from './graph-nodes.ts'
@@ -17,21 +18,18 @@ const provider = 'cpu'
 
 /** One layer with everything a layer can have: q/k norm, biases, a window smaller than the longest past. */
 const shape = { hiddenSize: 256, nHeads: 4, nKvHeads: 2, headDim: 64, intermediateSize: 640, window: 340 }
-/** Rows per run and positions before it: the kernels of decode and of prefill, without and with a past. */
-const runs = [
-  { pos: 0, rows: 300 },
-  { pos: 300, rows: 64 },
-  { pos: 300, rows: 2 },
-  { pos: 0, rows: 2 },
-  { pos: 0, rows: 64 },
-]
+/** Rows of the runs whose results are the class: the kernels of prefill and decode, without a past and with one. */
+const cut = [300, 64, 2]
+/** The same rows, cut so that a kernel that lets rows depend on each other shows it (docs/adr/0002). */
+const otherCut = [129, 1, 2, 65, 3, 100, 66]
+const nRows = cut.reduce((sum, rows) => sum + rows, 0)
 
 const classes = new Map<string, Promise<Uint8Array<ArrayBuffer>>>()
 
 /**
  * The numerics class of this machine for a recipe: 32 bytes. Nodes of one class compute the same bits (engine.md §6):
- * SHA-256 of what was used and of what a layer of known weights made of known rows. Computed once per process and
- * library, in well under a second. Throws ENGINE_UNAVAILABLE or ENGINE_FAILED.
+ * SHA-256 of what was used and of what a layer of known weights made of known rows. A machine whose rows depend on how
+ * they are cut gets a class that nobody shares. Computed once per process and library, in well under a second. Throws ENGINE_UNAVAILABLE or ENGINE_FAILED.
  */
 export function numericsClass(recipe: RecipeId, options: { library?: string | undefined } = {}): Promise<Uint8Array> {
   const key = `${recipe} ${options.library ?? ''}`
@@ -51,17 +49,15 @@ async function probe(recipe: RecipeId, library: string | undefined): Promise<Uin
   const weights = probeWeights(spec, recipe, random)
   const span = { start: 0, end: 1 }
   const graph = await ort.createSession(buildSpanGraph({ spec, recipe, span, weights: () => weights }), { threads: 1 })
-  const maxRunRows = Math.max(...runs.map(({ rows }) => rows))
-  const executor = createExecutor({ spec, recipe, span, threads: 1, maxRunRows }, { ort, graph, clock: systemClock })
-  const session = executor.openSession(span, 400, 'short')
+  const executor = createExecutor({ spec, recipe, span, threads: 1 }, { ort, graph, clock: systemClock })
   try {
-    for (const { pos, rows } of runs) {
-      const hidden = Float32Array.from({ length: rows * spec.hiddenSize }, () => 2 * random())
-      const [out = new Float32Array()] = await executor.run([{ session, pos, nTokens: rows, hidden }])
-      hash.update(bytesOf(out))
-    }
+    const input = Float32Array.from({ length: nRows * spec.hiddenSize }, () => 2 * random())
+    const result = bytesOf(await runCut(executor, spec.hiddenSize, input, cut))
+    hash.update(result)
+    const again = bytesOf(await runCut(executor, spec.hiddenSize, input, otherCut))
+    // Rows that depend on their neighbours: this machine agrees with nobody, not even with itself.
+    if (!equalBytes(result, again)) hash.update(randomBytes(32))
   } finally {
-    session.release()
     executor.release()
     graph.release()
   }
@@ -69,6 +65,29 @@ async function probe(recipe: RecipeId, library: string | undefined): Promise<Uin
   const { cos, sin } = ropeTable(spec.rope, 'short', 4_096)
   hash.update(bytesOf(cos)).update(bytesOf(sin))
   return new Uint8Array(hash.digest())
+}
+
+/** All rows through a session of its own, in runs of the given sizes. */
+async function runCut(
+  executor: Executor,
+  hiddenSize: number,
+  input: Float32Array,
+  sizes: readonly number[],
+): Promise<Float32Array> {
+  const session = executor.openSession({ start: 0, end: 1 }, nRows + 1, 'short')
+  const output = new Float32Array(input.length)
+  let pos = 0
+  try {
+    for (const nTokens of sizes) {
+      const hidden = input.subarray(pos * hiddenSize, (pos + nTokens) * hiddenSize)
+      const [rows = new Float32Array()] = await executor.run([{ session, pos, nTokens, hidden }])
+      output.set(rows, pos * hiddenSize)
+      pos += nTokens
+    }
+    return output
+  } finally {
+    session.release()
+  }
 }
 
 function bytesOf(values: Float32Array): Uint8Array {

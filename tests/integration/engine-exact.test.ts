@@ -4,7 +4,14 @@ import { type RecipeId, recipeIds } from '../../src/shard/recipe.ts'
 import type { KvSession, SpanRunner } from '../../src/shard/runner.ts'
 import { digestOf, openEngine, openRunner, runChain, sampleRows, spansAt, type TestEngine } from '../helpers/engine.ts'
 
-const sources = ['models/demo-qwen3', 'tests/golden/qwen3-tied-bf16', 'tests/golden/qwen3-sharded-f32']
+const sources = [
+  'models/demo-qwen3',
+  'tests/golden/qwen3-tied-bf16',
+  'tests/golden/qwen3-sharded-f32',
+  // Biases; a sliding window and heads of 24, which are turned before the attention.
+  'tests/golden/qwen2-bf16',
+  'tests/golden/mistral-f32',
+]
 const cases = sources.flatMap((source) => recipeIds.map((recipe) => ({ source, recipe })))
 /** In the middle of the mantissa: the lowest one can vanish when a larger value is added. */
 const flippedBit = 1 << 16
