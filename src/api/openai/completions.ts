@@ -116,7 +116,8 @@ async function* streamLines({ c, parts, body, visited, head }: ReadOptions): Asy
   }
 }
 
-/** The older shape: lists side by side. Of two tokens with the same text the more probable one is kept. */
+/** The older shape: lists side by side. Of two tokens with the same text the more probable one is kept; the drawn one
+ * is always there, so there may be one more than asked for. */
 function logprobsOf(tokens: readonly AnswerToken[], nTop: number): CompletionLogprobs {
   return {
     tokens: tokens.map(({ text }) => text),
@@ -124,7 +125,10 @@ function logprobsOf(tokens: readonly AnswerToken[], nTop: number): CompletionLog
     top_logprobs:
       nTop === 0
         ? null
-        : tokens.map(({ top }) => Object.fromEntries([...top].reverse().map(({ text, logprob }) => [text, logprob]))),
+        : tokens.map((token) => {
+            const all = token.top.some(({ id }) => id === token.id) ? token.top : [...token.top, token]
+            return Object.fromEntries([...all].reverse().map(({ text, logprob }) => [text, logprob]))
+          }),
     text_offset: tokens.map(({ offset }) => offset),
   }
 }

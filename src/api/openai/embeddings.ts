@@ -1,18 +1,19 @@
 import type { ApiContext } from '../caller.ts'
 import { type EmbeddingList, embeddingRequest } from './embedding-schema.ts'
 import { resolveModel } from './generation.ts'
-import { account, type OpenAiParts, readBody } from './parts.ts'
+import { account, goneWith, type OpenAiParts, readBody } from './parts.ts'
 
 /** POST /v1/embeddings: one text after the other, each over all layers. */
 export async function embeddings(c: ApiContext, parts: OpenAiParts): Promise<Response> {
   const body = await readBody(c, embeddingRequest)
   const { card, where } = resolveModel(parts.inference.models(), body.model)
   const exit = parts.admission.enter()
+  const { signal } = goneWith(c)
   try {
     const data: EmbeddingList['data'] = []
     let nTokens = 0
     for (const [index, prompt] of body.input.entries()) {
-      const found = await parts.inference.embed({ model: card.name, where, prompt }, c.req.raw.signal)
+      const found = await parts.inference.embed({ model: card.name, where, prompt }, signal)
       nTokens += found.promptTokens
       const embedding = body.encoding_format === 'base64' ? toBase64(found.vector) : [...found.vector]
       data.push({ object: 'embedding', index, embedding })

@@ -58,10 +58,9 @@ export interface Visit {
 
 export async function visit(c: ApiContext, parts: OpenAiParts, call: GenerationCall): Promise<Visit> {
   const exit = parts.admission.enter()
-  const gone = new AbortController()
-  const signal = AbortSignal.any([c.req.raw.signal, gone.signal])
+  const gone = goneWith(c)
   try {
-    const opened = await openGeneration(parts.inference, call, signal)
+    const opened = await openGeneration(parts.inference, call, gone.signal)
     return {
       opened,
       async leave() {
@@ -74,4 +73,13 @@ export async function visit(c: ApiContext, parts: OpenAiParts, call: GenerationC
     exit()
     throw error
   }
+}
+
+/** Aborts when the client goes away, with the usual reason; the server's own one is no AbortError. */
+export function goneWith(c: ApiContext): AbortController {
+  const gone = new AbortController()
+  const { signal } = c.req.raw
+  if (signal.aborted) gone.abort()
+  else signal.addEventListener('abort', () => gone.abort(), { once: true })
+  return gone
 }
