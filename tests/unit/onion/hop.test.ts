@@ -188,6 +188,7 @@ describe('EXTEND', () => {
       circuit.link.close()
     }
     await fails(hop.peerId, [...hop.transport.self.addrs()])
+    expect(hop.transport.streamPeers.has(hop.peerId)).toBe(false)
     await fails(peerOf(110))
     await fails(next.self.peerId, [])
     const { open } = hop.transport

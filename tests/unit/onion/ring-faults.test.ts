@@ -134,6 +134,34 @@ describe('a hop that only is slow', () => {
     await ring.close()
   })
 
+  it('may answer a PING late: it is not asked twice, and both times the one answer counts', async () => {
+    const swarm = createSwarm(2)
+    const ring = await open(swarm, 'cc')
+    const [first] = swarm.hops
+    if (first === undefined) throw new Error('no hop')
+    const gates = [0, 1].map(() => {
+      let release = () => {}
+      const gate = new Promise<void>((resolve) => {
+        release = resolve
+      })
+      return { gate, release: () => release() }
+    })
+    // Of what comes back through the first hop, only one frame gets through: the PONG of the second has to wait.
+    swarm.network.block(first.peerId, swarm.entry.peerId)
+    for (const [pos, { gate, release }] of gates.entries()) {
+      for (const hop of swarm.hops) hop.compute.gate = gate
+      const answer = step(ring, pos)
+      await swarm.clock.advance(onionLimits.silenceMs + 100)
+      release()
+      expect((await answer).hidden.length).toBe(16)
+      await swarm.clock.advance(onionLimits.pingMs)
+    }
+    swarm.network.release(first.peerId, swarm.entry.peerId)
+    await settle()
+    expect((await step(ring, 2)).hidden.length).toBe(16)
+    await ring.close()
+  })
+
   it('is waited for as long as it answers PINGs, until the deadline of the step', async () => {
     const swarm = createSwarm(2)
     const ring = await open(swarm, 'cc')
@@ -250,6 +278,14 @@ describe('a last hop that lies under its own keys', () => {
     ['a forward frame', (view) => view.setUint8(0, 1)],
     ['an unknown kind', (view) => view.setUint8(0, 9)],
     ['two rows instead of one', (view) => view.setUint16(9, 2)],
+    [
+      'no row instead of one',
+      (view) => {
+        new Uint8Array(view.buffer, 9).fill(0)
+        view.setUint8(13, 1)
+        view.setUint32(14, 16)
+      },
+    ],
     ['more bytes than the rows have', (view) => view.setUint32(18, 65)],
   ]
   it.each(lies)('%s', async (_, lie) => {
