@@ -1,10 +1,11 @@
 import { Hono } from 'hono'
 import { stream } from 'hono/streaming'
-import { isLlmNodeError, LlmNodeError, toLlmNodeError } from '../base/errors.ts'
+import { isLlmNodeError, toLlmNodeError } from '../base/errors.ts'
 import { isAdmin } from './access.ts'
 import type { ApiEnv } from './caller.ts'
+import { checkAsk } from './check-ask.ts'
 import type { EventStreams } from './event-stream.ts'
-import { askSchema, type NodeControl } from './types.ts'
+import type { NodeControl } from './types.ts'
 
 export interface AdminParts {
   readonly control: NodeControl
@@ -36,16 +37,12 @@ export function createAdminRoutes(token: string, { control, events, openApi }: A
     return c.json({ stopping: true }, 202)
   })
   app.post('/ask', async (c) => {
-    const parsed = askSchema.safeParse(await c.req.json().catch(() => undefined))
-    if (!parsed.success) {
-      const issue = parsed.error.issues[0]
-      throw new LlmNodeError('BAD_INPUT', `Request, ${issue?.path.join('.') || 'body'}: ${issue?.message}.`)
-    }
+    const request = checkAsk(await c.req.json().catch(() => undefined))
     c.header('content-type', 'application/x-ndjson')
     return stream(c, async (out) => {
       const gone = new AbortController()
       out.onAbort(() => gone.abort())
-      for await (const event of control.ask(parsed.data, gone.signal)) {
+      for await (const event of control.ask(request, gone.signal)) {
         if (out.aborted) return
         await out.write(`${JSON.stringify(event)}\n`)
       }

@@ -97,7 +97,7 @@ export function parseConfig(raw: unknown, overrides: ConfigOverrides = {}): Conf
   const issue = result.error.issues[0]
   const field = issue?.path.join('.') || 'the file'
   throw new LlmNodeError('BAD_CONFIG', `Configuration, ${field}: ${issue?.message ?? 'not valid'}.`, {
-    hint: 'Correct it with: llm-node setup, or edit config.json.',
+    hint: 'Correct the flag, the LLM_NODE_ variable or config.json, wherever it was set.',
     meta: { field },
   })
 }

@@ -1,4 +1,4 @@
-import yargs from 'yargs'
+import yargs, { type CommandModule } from 'yargs'
 import { hideBin } from 'yargs/helpers'
 import { LlmNodeError } from '../base/errors.ts'
 import { askCommand } from './commands/ask.ts'
@@ -13,27 +13,43 @@ import { statusCommand } from './commands/status.ts'
 import { stopCommand } from './commands/stop.ts'
 import { tokenizeCommand } from './commands/tokenize.ts'
 import { versionCommand } from './commands/version.ts'
-import { addGlobalOptions } from './context.ts'
+import { addGlobalOptions, type GlobalArguments } from './context.ts'
 import { reportError } from './output.ts'
 
 const args = hideBin(process.argv)
+const commands = [
+  demoCommand,
+  setupCommand,
+  startCommand,
+  stopCommand,
+  statusCommand,
+  peersCommand,
+  coverageCommand,
+  askCommand,
+  idCommand,
+  logitsCommand,
+  tokenizeCommand,
+  versionCommand,
+]
+const verbs = commands.map(({ command }) => String(command).split(' ')[0])
+const verb = args.find((arg) => verbs.includes(arg))
+
+/** What yargs says, as a sentence on one line. */
+function usageError(message: string): LlmNodeError {
+  const told = message.replaceAll(/\s*\n\s*/g, ' ').replace(/\.?$/, '.')
+  const sentence = told.startsWith('Did you mean')
+    ? `There is no verb "${args.find((arg) => !arg.startsWith('-'))}". ${message}`
+    : told.replace(/^Not enough non-option arguments.*/, 'Something is missing.')
+  const help = verb === undefined ? 'llm-node --help' : `llm-node ${verb} --help`
+  return new LlmNodeError('BAD_INPUT', sentence, { hint: `${help} says what there is.` })
+}
 
 try {
   await addGlobalOptions(yargs(args))
     .scriptName('llm-node')
     .usage('$0 <verb>\n\nRun a language model together with other people, without a server.')
-    .command(demoCommand)
-    .command(setupCommand)
-    .command(startCommand)
-    .command(stopCommand)
-    .command(statusCommand)
-    .command(peersCommand)
-    .command(coverageCommand)
-    .command(askCommand)
-    .command(idCommand)
-    .command(logitsCommand)
-    .command(tokenizeCommand)
-    .command(versionCommand)
+    // Each reads its own flags, which the type of the list cannot say.
+    .command(commands as unknown as CommandModule<GlobalArguments, GlobalArguments>[])
     .demandCommand(1, 'Say what to do, for example: llm-node demo')
     .recommendCommands()
     .strict()
@@ -41,13 +57,13 @@ try {
     .help()
     .wrap(Math.min(110, process.stdout.columns ?? 110))
     .fail((message, error) => {
-      throw error ?? new LlmNodeError('BAD_INPUT', message, { hint: 'llm-node --help lists the verbs and flags.' })
+      throw error ?? usageError(message)
     })
     .parseAsync()
 } catch (error) {
   process.exitCode = reportError(error, {
     debug: args.includes('--debug'),
     json: args.includes('--json'),
-    verb: args.find((arg) => !arg.startsWith('-')) ?? 'error',
+    verb: verb ?? 'error',
   })
 }

@@ -1,4 +1,5 @@
-import { type AskEvent, type AskRequest, askSchema } from '../api/types.ts'
+import { checkAsk } from '../api/check-ask.ts'
+import type { AskEvent, AskRequest } from '../api/types.ts'
 import { LlmNodeError } from '../base/errors.ts'
 import { createLogger } from '../base/logger.ts'
 import { answer } from './askables.ts'
@@ -15,7 +16,7 @@ export async function* askOnce(
   request: AskRequest,
   run: { signal: AbortSignal; onNotice(text: string): void },
 ): AsyncGenerator<AskEvent> {
-  const checked = askSchema.parse(request)
+  const checked = checkAsk(request)
   if (!checked.solo) {
     yield* askAsGuest(options, request, run)
     return
@@ -51,7 +52,7 @@ async function* askAsGuest(
   try {
     await node.start()
     await node.waitForCoverage(request.model, { signal, onNotice })
-    yield* node.control.ask(askSchema.parse(request), signal)
+    yield* node.control.ask(checkAsk(request), signal)
   } finally {
     await node.stop()
   }

@@ -1,7 +1,7 @@
+import { checkAsk } from '../api/check-ask.ts'
 import { createEventLog, type EventLog } from '../api/event-log.ts'
 import type { Inference } from '../api/inference.ts'
 import type { AskEvent, AskRequest, NodeControl } from '../api/types.ts'
-import { askSchema } from '../api/types.ts'
 import { systemClock } from '../base/clock.ts'
 import type { Config, ConfigOverrides } from '../base/config.ts'
 import { LlmNodeError } from '../base/errors.ts'
@@ -115,7 +115,7 @@ function assemble(
       await publish(parts)
     },
     listening: () => listeningOf(parts),
-    ask: (request, signal) => control.ask(askSchema.parse(request), signal),
+    ask: (request, signal) => control.ask(checkAsk(request), signal),
     async waitForCoverage(name, { signal, onNotice }) {
       await waitForCoverage(parts, name, signal, onNotice)
     },

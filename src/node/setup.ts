@@ -81,8 +81,18 @@ async function resolveLayers(layers: string, source: ModelSource, signal: AbortS
       hint: 'Check the name of the model.',
     })
   }
-  const spec = parseModelConfig(JSON.parse(fromUtf8(bytes)))
-  return { start: 0, end: spec.nLayers }
+  return { start: 0, end: parseModelConfig(parseJson(bytes, source.id)).nLayers }
+}
+
+function parseJson(bytes: Uint8Array, from: string): unknown {
+  try {
+    return JSON.parse(fromUtf8(bytes))
+  } catch (cause) {
+    throw new LlmNodeError('MODEL_CORRUPT', `config.json of ${from} is not JSON.`, {
+      hint: 'Check the name of the model.',
+      cause,
+    })
+  }
 }
 
 /** "Qwen/Qwen3-0.6B@main" → "Qwen3-0.6B"; fit to be a folder's name. */

@@ -66,7 +66,7 @@ const unitsUnderWay = 3
 /**
  * Makes `folder` hold exactly the wanted layers and ends: fetches what is missing, keeps what is held, removes the rest.
  * A run that was stopped or killed goes on where it was. Not for two callers at once on one folder.
- * Throws BAD_INPUT, SPAN, MODEL_*, DOWNLOAD_FAILED, AUTH_FAILED, DISK_FULL, ABORTED.
+ * Throws BAD_INPUT, MODEL_*, DOWNLOAD_FAILED, AUTH_FAILED, DISK_FULL, ABORTED.
  */
 export async function downloadModel(options: DownloadOptions, deps: DownloadDeps = realDeps): Promise<Holding> {
   await mkdir(options.folder, { recursive: true })
@@ -170,7 +170,7 @@ function unitsOf(survey: ModelSurvey, { span, ends, recipe }: DownloadOptions): 
 function assertSpan(span: Span | null, nLayers: number): void {
   if (!span) return
   if (Number.isInteger(span.start) && 0 <= span.start && span.start < span.end && span.end <= nLayers) return
-  throw new LlmNodeError('SPAN', `The model has ${nLayers} layers; ${formatSpan(span)} is not among them.`, {
+  throw new LlmNodeError('BAD_INPUT', `The model has ${nLayers} layers; ${formatSpan(span)} is not among them.`, {
     hint: `Choose from 0-${nLayers - 1}.`,
     meta: { nLayers },
   })

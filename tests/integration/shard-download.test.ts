@@ -239,7 +239,7 @@ describe('what is refused', () => {
   test('a span beyond the model, another recipe, and another model in the same folder', async () => {
     const folder = await tempFolder()
     const { url } = await serve(demoFolder)
-    await expect(pull(url, folder, { start: 10, end: 13 })).rejects.toMatchObject({ code: 'SPAN' })
+    await expect(pull(url, folder, { start: 10, end: 13 })).rejects.toMatchObject({ code: 'BAD_INPUT' })
     await pull(url, folder, { start: 0, end: 1 })
     await expect(pull(url, folder, { start: 0, end: 1 }, false, 'q4/1')).rejects.toMatchObject({ code: 'BAD_INPUT' })
     const other = await serve('tests/golden/qwen3-tied-bf16')

@@ -44,6 +44,7 @@ export const askCommand: CommandModule<GlobalArguments, AskArguments> = {
       .option('speculate', { type: 'boolean', default: true, describe: 'Guess tokens ahead where it pays' })
       .option('logits-digest', { type: 'boolean', default: false, hidden: true }),
   async handler(argv) {
+    if (argv.prompt.trim() === '') throw new LlmNodeError('BAD_INPUT', 'There is nothing to ask.')
     const signal = interruptSignal()
     const events = await openAsk(argv, signal)
     const result = await readAnswer(events, { quiet: argv.json })
