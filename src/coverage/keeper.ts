@@ -115,18 +115,19 @@ class ViewKeeper implements Keeper {
   /** A link may be dead without its end being known here, as when a cable is pulled: then the peer falls silent. */
   async #measure(peerId: string): Promise<void> {
     const { peer, trips, gossip } = this.#deps
-    const signal = AbortSignal.any([this.#stopping.signal, AbortSignal.timeout(0.6 * this.#tickMs)])
+    const timeout = AbortSignal.timeout(0.6 * this.#tickMs)
+    const signal = AbortSignal.any([this.#stopping.signal, timeout])
     try {
       const rttMs = await peer.ping(peerId, { signal })
       this.#missed.delete(peerId)
       if (gossip.neighbours.has(peerId)) trips.add(peerId, rttMs)
       this.#meet(peerId)
-    } catch (error) {
-      if (this.#stopping.signal.aborted || !gossip.neighbours.has(peerId)) return
+    } catch {
+      // Only silence counts: a refused stream is an answer.
+      if (!timeout.aborted || !gossip.neighbours.has(peerId)) return
       const missed = (this.#missed.get(peerId) ?? 0) + 1
       this.#missed.set(peerId, missed)
       if (missed === MUTE_ROUNDS) this.#doubt(peerId)
-      throw error
     }
   }
 

@@ -51,7 +51,7 @@ export async function createHost(
       connectionEncrypters: [singleWrite(noise())],
       streamMuxers: [yamux(yamuxSettings)],
       peerDiscovery: discovery === undefined ? [] : [discovery.factory],
-      services: { identify: identify(), ping: ping() },
+      services: { identify: identify(), ping: ping(pingSettings) },
       ...(datastore === undefined ? {} : { datastore }),
     })
     if (discovery !== undefined) host.addEventListener('start', () => discovery.askAgain())
@@ -61,6 +61,9 @@ export async function createHost(
     throw error
   }
 }
+
+/** libp2p's own monitor pings, too; with one stream each the two would refuse each other. */
+const pingSettings = { maxInboundStreams: p2pLimits.otherStreams, maxOutboundStreams: p2pLimits.otherStreams }
 
 /** The read buffer and the window are the same, or a full window overflows the buffer (yamux 8, stream.ts). */
 const yamuxSettings = {

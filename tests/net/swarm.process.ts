@@ -17,7 +17,7 @@ const folder = await mkdtemp(join(tmpdir(), 'llm-net-'))
 const identity = await loadOrCreateIdentity(folder, { nowMs: Date.now() })
 const node = await createPeerNode({ network, version: '0.0.0', folder }, { identity, logger: silentLogger })
 const swarm = await createSwarmView(
-  { network, version: '0.0.0', folder, tickMs: 500 },
+  { network, version: '0.0.0', folder, tickMs: 1_000 },
   { peer: node, identity, clock: systemClock, logger: silentLogger },
 )
 
