@@ -27,6 +27,7 @@ export interface NodeArguments {
   bootstrap?: string[] | undefined
   host?: string | undefined
   port?: number | undefined
+  apiHost?: string | undefined
   apiPort?: number | undefined
   threads?: number | undefined
   logLevel?: string | undefined
@@ -39,7 +40,8 @@ export function addNodeOptions<T>(yargs: Argv<T>): Argv<T & NodeArguments> {
     .option('bootstrap', { type: 'string', array: true, describe: 'Address of a node to meet, /ip4/…/p2p/…' })
     .option('host', { type: 'string', describe: 'Address to listen on for peers' })
     .option('port', { type: 'number', describe: 'TCP port for peers (0: any)' })
-    .option('api-port', { type: 'number', describe: 'Port of the HTTP API on 127.0.0.1 (0: any)' })
+    .option('api-host', { type: 'string', describe: 'Address of the HTTP API; on others than loopback it needs a key' })
+    .option('api-port', { type: 'number', describe: 'Port of the HTTP API (0: any)' })
     .option('threads', { type: 'number', describe: 'Threads for computing' })
     .option('log-level', { type: 'string', describe: 'silent, error, warn, info, debug or trace' })
 }
@@ -57,7 +59,7 @@ export function overridesOf(argv: NodeArguments): ConfigOverrides {
       port: argv.port,
     }),
     engine: given({ threads: argv.threads }),
-    api: given({ port: argv.apiPort }),
+    api: given({ host: argv.apiHost, port: argv.apiPort }),
     log: given({ level: argv.logLevel }),
   }
 }

@@ -42,6 +42,9 @@ export async function addApiKey(home: Home, options: NewKeyOptions): Promise<{ k
   const { name } = options
   const fits = /^[\w.@-]+$/.test(name) && name.length <= apiLimits.keyNameCharacters
   assertInput(fits, `A name has 1 to ${apiLimits.keyNameCharacters} letters, digits, dots, dashes, @ and _.`)
+  for (const limit of [options.requestsPerMinute, options.tokensPerMinute]) {
+    assertInput(limit === null || (Number.isSafeInteger(limit) && limit > 0), `${limit} is no limit: give 1 or more.`)
+  }
   const keys = await readKeys(home)
   assertInput(!keys.some((key) => key.name === name), `There is a key "${name}" already.`)
   assertInput(keys.length < apiLimits.keys, `A home keeps ${apiLimits.keys} keys at most.`)

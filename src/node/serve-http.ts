@@ -12,6 +12,15 @@ import type { Home } from './home.ts'
 import { isFree } from './listen.ts'
 import type { LlmNode } from './node.ts'
 
+export interface HttpServerOptions {
+  readonly home: Home
+  readonly config: Config['api']
+  /** For the admin part. */
+  readonly token: string
+  /** Until all headers, and the whole request, have come. */
+  readonly timeouts?: { readonly headersMs: number; readonly requestMs: number }
+}
+
 /** The HTTP side of a running node. */
 export interface HttpServer {
   /** "http://127.0.0.1:5560", as this machine reaches it. */
@@ -23,10 +32,10 @@ const DEFAULT_API_PORT = 5560
 
 /** Listens. Throws PORT_IN_USE, and BAD_CONFIG when others could come in and no key is there to tell who may. */
 export async function serveHttp(
-  options: { readonly home: Home; readonly config: Config['api']; readonly token: string },
+  options: HttpServerOptions,
   deps: { node: Pick<LlmNode, 'control' | 'inference' | 'events'>; logger: Logger },
 ): Promise<HttpServer> {
-  const { home, config, token } = options
+  const { home, config, token, timeouts = apiLimits } = options
   const loopback = isLoopback(config.host)
   if (!loopback && (await listApiKeys(home)).length === 0) {
     throw new LlmNodeError('BAD_CONFIG', `The API on ${config.host} would be open to others, and there is no key.`, {
@@ -42,9 +51,9 @@ export async function serveHttp(
     fetch: app.fetch,
     serverOptions: {
       maxHeaderSize: apiLimits.headerBytes,
-      headersTimeout: apiLimits.headersMs,
-      requestTimeout: apiLimits.requestMs,
-      connectionsCheckingInterval: 1_000,
+      headersTimeout: timeouts.headersMs,
+      requestTimeout: timeouts.requestMs,
+      connectionsCheckingInterval: Math.min(1_000, timeouts.headersMs),
     },
   }) as Server
   server.maxHeadersCount = apiLimits.headerLines

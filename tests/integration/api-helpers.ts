@@ -26,6 +26,7 @@ export interface ApiNodeOptions {
   readonly kvMiB?: number
   readonly bootstrap?: readonly string[]
   readonly api?: Readonly<Record<string, unknown>>
+  readonly timeouts?: { readonly headersMs: number; readonly requestMs: number }
   /** Called before it listens, for keys. */
   readonly prepare?: (home: Home) => Promise<void>
 }
@@ -46,7 +47,10 @@ export async function startApiNode(cleanup: Cleanup, options: ApiNodeOptions = {
   const node = await createNode({ home, env: {}, overrides }, { logger: silentLogger })
   cleanup.add(() => node.stop())
   await node.start()
-  const server = await serveHttp({ home, config: node.config.api, token: adminToken }, { node, logger: silentLogger })
+  const server = await serveHttp(
+    { home, config: node.config.api, token: adminToken, ...(options.timeouts ? { timeouts: options.timeouts } : {}) },
+    { node, logger: silentLogger },
+  )
   cleanup.add(async () => server.close())
   return { home, node, url: server.url, listening: node.listening() }
 }
