@@ -12,6 +12,8 @@ import { createModelEnds, type ModelEnds } from '../shard/ends.ts'
 import { type Holding, openHolding } from '../shard/holding.ts'
 import { numericsClass } from '../shard/probe.ts'
 import { createSpanRunner, type SpanRunner } from '../shard/runner.ts'
+import { detectMemory } from './detect.ts'
+import { kvBudgetFor } from './memory-check.ts'
 
 /** A model of this home in memory: its layers, its ends, or both. */
 export interface LoadedModel {
@@ -26,7 +28,10 @@ export interface LoadedModel {
   close(): Promise<void>
 }
 
-/** Throws MODEL_NOT_FOUND, MODEL_CORRUPT, MODEL_UNSUPPORTED, ENGINE_UNAVAILABLE, ENGINE_FAILED. */
+/**
+ * Throws MODEL_NOT_FOUND, MODEL_CORRUPT, MODEL_UNSUPPORTED, OUT_OF_MEMORY before anything is loaded,
+ * ENGINE_UNAVAILABLE, ENGINE_FAILED.
+ */
 export async function loadModel(
   entry: ModelEntry,
   modelsFolder: string,
@@ -36,8 +41,11 @@ export async function loadModel(
   const { spec, recipe } = holding
   const threads = engine.threads ?? availableParallelism()
   const library = engine.library ?? undefined
+  const { freeBytes } = await detectMemory()
+  const wantedKvBytes = engine.kvMiB * 1_048_576
+  const kvBudgetBytes = kvBudgetFor(holding, { name: entry.name, wantedKvBytes, freeBytes })
   const own = await numericsClass(recipe, { library })
-  const runner = await loadLayers(holding, { threads, library, kvBudgetBytes: engine.kvMiB * 1_048_576 })
+  const runner = await loadLayers(holding, { threads, library, kvBudgetBytes })
   const cost = runner === undefined ? undefined : await measureLayerCost(runner)
   const ends = await loadEnds(holding, { threads, library })
   const askable: AskableModel | undefined =

@@ -5,12 +5,15 @@ import { LlmNodeError } from '../base/errors.ts'
 import { downloadLimits } from '../base/limits.ts'
 import { formatSpan, parseSpan, type Span } from '../base/span.ts'
 import { parseModelConfig } from '../model/config.ts'
+import type { ModelSpec } from '../model/spec.ts'
 import { type DownloadProgress, downloadModel } from '../shard/download.ts'
 import type { Holding } from '../shard/holding.ts'
-import { openModelSource } from '../shard/open-source.ts'
 import { parseRecipe } from '../shard/recipe.ts'
 import type { ModelSource } from '../shard/source.ts'
+import { detectMemory } from './detect.ts'
 import { type Home, prepareHome, saveConfig } from './home.ts'
+import { assertHoldable } from './memory-check.ts'
+import { modelName, openSource } from './model-source.ts'
 
 export interface SetupOptions {
   /** As the user writes it: a repository, an http(s) folder, a folder. */
@@ -36,24 +39,23 @@ export interface SetupResult {
  */
 export async function setupModel(home: Home, config: Config, options: SetupOptions): Promise<SetupResult> {
   await prepareHome(home)
-  const { clientName } = options
-  const source = await openModelSource(options.model, {
-    ...(process.env.HF_ENDPOINT ? { endpoint: process.env.HF_ENDPOINT } : {}),
-    ...(process.env.HF_TOKEN ? { token: process.env.HF_TOKEN } : {}),
-    ...(clientName === undefined ? {} : { clientName }),
-  })
-  const span = await resolveLayers(options.layers, source, options.signal)
+  const source = await openSource(options.model, options.clientName)
+  const spec = await readSpec(source, options.signal)
+  const span = resolveLayers(options.layers, spec)
   if (span === null && !options.ends) {
     throw new LlmNodeError('BAD_INPUT', 'Without layers and without the ends there is nothing to hold.', {
       hint: 'Give --layers 4-7 to serve layers, or --ends to ask.',
     })
   }
-  const name = nameOf(source.id)
+  const name = modelName(source.id)
+  const { totalBytes } = await detectMemory()
+  const recipe = parseRecipe(options.recipe)
+  assertHoldable({ name, spec, recipe, span }, { ends: options.ends, memoryBytes: totalBytes })
   const folder = `${name}-${options.recipe}`
   const holding = await downloadModel({
     source,
     folder: join(home.modelsFolder, folder),
-    recipe: parseRecipe(options.recipe),
+    recipe,
     span,
     ends: options.ends,
     signal: options.signal,
@@ -72,32 +74,23 @@ export async function setupModel(home: Home, config: Config, options: SetupOptio
   return { entry, holding }
 }
 
-async function resolveLayers(layers: string, source: ModelSource, signal: AbortSignal): Promise<Span | null> {
+function resolveLayers(layers: string, spec: ModelSpec): Span | null {
   if (layers === 'none') return null
-  if (layers !== 'all') return parseSpan(layers)
+  return layers === 'all' ? { start: 0, end: spec.nLayers } : parseSpan(layers)
+}
+
+async function readSpec(source: ModelSource, signal: AbortSignal): Promise<ModelSpec> {
   const bytes = await source.readFile('config.json', { maxBytes: downloadLimits.configBytes, signal })
-  if (bytes === null) {
-    throw new LlmNodeError('MODEL_NOT_FOUND', `${source.id} has no config.json.`, {
-      hint: 'Check the name of the model.',
-    })
-  }
-  return { start: 0, end: parseModelConfig(parseJson(bytes, source.id)).nLayers }
+  if (bytes !== null) return parseModelConfig(parseJson(fromUtf8(bytes), source.id))
+  throw new LlmNodeError('MODEL_NOT_FOUND', `${source.id} has no config.json.`, {
+    hint: 'Check the name of the model.',
+  })
 }
 
-function parseJson(bytes: Uint8Array, from: string): unknown {
+function parseJson(text: string, id: string): unknown {
   try {
-    return JSON.parse(fromUtf8(bytes))
+    return JSON.parse(text)
   } catch (cause) {
-    throw new LlmNodeError('MODEL_CORRUPT', `config.json of ${from} is not JSON.`, {
-      hint: 'Check the name of the model.',
-      cause,
-    })
+    throw new LlmNodeError('MODEL_CORRUPT', `config.json of ${id} is not JSON.`, { cause })
   }
-}
-
-/** "Qwen/Qwen3-0.6B@main" → "Qwen3-0.6B"; fit to be a folder's name. */
-function nameOf(sourceId: string): string {
-  const path = sourceId.replace(/@[^/]*$/, '').replace(/\/+$/, '')
-  const last = path.slice(path.lastIndexOf('/') + 1).replaceAll(/[^\w.-]/g, '_')
-  return /^[\w-]/.test(last) ? last : `model_${last}`
 }

@@ -1,0 +1,124 @@
+import type { PeerBody } from '../api/types.ts'
+import { fromHex } from '../base/bytes.ts'
+import { systemClock } from '../base/clock.ts'
+import type { Config } from '../base/config.ts'
+import { LlmNodeError } from '../base/errors.ts'
+import type { Logger } from '../base/logger.ts'
+import { createSwarmView, type SwarmView } from '../coverage/announce.ts'
+import type { Assigned } from '../coverage/assign.ts'
+import { loadOrCreateIdentity } from '../p2p/identity.ts'
+import { createPeerNode, type PeerNode } from '../p2p/peer-node.ts'
+import { findAdmin } from './admin-client.ts'
+import { type Home, prepareHome } from './home.ts'
+import { listenAddresses } from './listen.ts'
+import { nodeVersion } from './version.ts'
+
+/** What others hold of one model, by recipe ("i8/1"). */
+export interface SwarmGlance {
+  /** Peers that were met, whatever they hold. */
+  readonly peers: number
+  readonly holders: ReadonlyMap<string, readonly Assigned[]>
+}
+
+/** Nobody answered for that long: there is no swarm here. mDNS needs about a second. */
+const ALONE_MS = 3_000
+/** With bootstrap addresses, which may be far away. */
+const REACH_MS = 8_000
+/** Nothing new for that long: what is known now is what there is. */
+const QUIET_MS = 700
+const LOOK_MS = 100
+/** Speed of a holder of which only the layers are known, ms per layer. */
+const UNKNOWN_MS_PER_LAYER = 10
+/** A relayed holder counts a fifth (swarm.md §5). */
+const RELAY_FACTOR = 5
+
+export const nobody: SwarmGlance = { peers: 0, holders: new Map() }
+
+/**
+ * Who holds what of a model: asked through the node that runs on this home, otherwise by taking part in the network for a
+ * moment without saying anything. Takes at most 8 s. Throws HOME_UNUSABLE, HOME_IN_USE, ABORTED.
+ */
+export async function lookAround(
+  home: Home,
+  config: Config,
+  modelIdHex: string,
+  deps: { signal: AbortSignal; logger: Logger },
+): Promise<SwarmGlance> {
+  const admin = await findAdmin(home)
+  if (admin !== undefined) {
+    const { peers } = await admin.get<{ peers: PeerBody[] }>('/api/peers')
+    return fromPeers(peers, modelIdHex)
+  }
+  await prepareHome(home)
+  const { network } = config
+  const identity = await loadOrCreateIdentity(home.keysFolder, { nowMs: Date.now() })
+  const listen = await listenAddresses({ ...network, port: 0 })
+  const { mdns, bootstrap, name } = network
+  const peer = await createPeerNode(
+    { network: name, version: nodeVersion(), listen, mdns, bootstrap },
+    { identity, logger: deps.logger },
+  )
+  const view = { network: name, version: nodeVersion() }
+  const swarm = await createSwarmView(view, { peer, identity, clock: systemClock, logger: deps.logger })
+  try {
+    await peer.start()
+    await swarm.start()
+    await settle(swarm, peer, bootstrap.length > 0, deps.signal)
+    return glance(swarm, modelIdHex)
+  } finally {
+    await swarm.stop()
+    await peer.stop()
+  }
+}
+
+async function settle(swarm: SwarmView, peer: PeerNode, hasBootstrap: boolean, signal: AbortSignal): Promise<void> {
+  const startedMs = performance.now()
+  let changedMs = startedMs
+  const unsubscribe = swarm.onChange(() => {
+    changedMs = performance.now()
+  })
+  try {
+    for (;;) {
+      if (signal.aborted) throw new LlmNodeError('ABORTED', 'Stopped on request.')
+      const nowMs = performance.now()
+      const met = swarm.peers().some(({ self }) => !self)
+      if (met && nowMs - changedMs >= QUIET_MS) return
+      if (nowMs - startedMs >= REACH_MS) return
+      if (!hasBootstrap && peer.connections().length === 0 && nowMs - startedMs >= ALONE_MS) return
+      await swarm.nextChange(AbortSignal.any([signal, AbortSignal.timeout(LOOK_MS)]))
+    }
+  } finally {
+    unsubscribe()
+  }
+}
+
+function glance(swarm: SwarmView, modelIdHex: string): SwarmGlance {
+  const peers = swarm.peers().filter(({ self }) => !self)
+  const modelId = fromHex(modelIdHex)
+  const recipes = new Set(peers.flatMap(({ serving }) => serving.map(({ recipe }) => recipe)))
+  const own = new Set(swarm.peers().flatMap(({ self, address }) => (self ? [address] : [])))
+  const holders = new Map<string, Assigned[]>()
+  for (const recipe of recipes) {
+    const assigned = swarm
+      .holders(modelId, recipe)
+      .filter(({ address, state }) => !own.has(address) && state !== 'draining')
+      .map(({ address, span, decodeMs, relayed }): Assigned => {
+        return { id: address, span, msPerLayer: decodeMs * (relayed ? RELAY_FACTOR : 1) }
+      })
+    if (assigned.length > 0) holders.set(recipe, assigned)
+  }
+  return { peers: peers.length, holders }
+}
+
+function fromPeers(peers: readonly PeerBody[], modelIdHex: string): SwarmGlance {
+  const holders = new Map<string, Assigned[]>()
+  for (const { address, serving } of peers) {
+    for (const { modelId, recipe, span } of serving) {
+      if (modelId !== modelIdHex) continue
+      const list = holders.get(recipe) ?? []
+      list.push({ id: address, span, msPerLayer: UNKNOWN_MS_PER_LAYER })
+      holders.set(recipe, list)
+    }
+  }
+  return { peers: peers.length, holders }
+}
