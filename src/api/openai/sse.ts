@@ -7,8 +7,8 @@ export const doneLine = 'data: [DONE]\n\n'
 
 /**
  * An event stream of `lines`. The next line is asked for only when the one before was taken, so a slow reader slows the
- * source; one that takes nothing for `unreadMs` is given up. `stop` is called once, when the stream ends by the other
- * side or by that. `lines` never throws.
+ * source; one that takes nothing for `unreadMs` is given up. `stop` is called when the stream ends, whichever way, and
+ * may be called again. `lines` never throws.
  */
 export function eventStream(
   lines: AsyncIterable<string>,
@@ -26,7 +26,10 @@ export function eventStream(
       async pull(controller) {
         clearTimeout(unread)
         const next = await iterator.next()
-        if (next.done) return controller.close()
+        if (next.done) {
+          stop()
+          return controller.close()
+        }
         controller.enqueue(utf8(next.value))
         unread = setTimeout(() => {
           controller.error(new Error('The stream is not being read.'))
