@@ -238,7 +238,7 @@ function keySeed(crypto: CryptoBackend, inputs: SeedInputs) {
 function sealUnder(crypto: CryptoBackend, keyIv: Secret, plaintext: Uint8Array, aad: Uint8Array): Uint8Array {
   const out = new Uint8Array(plaintext.length + TAG_BYTES)
   const bytes = keyIv.reveal()
-  crypto.seal(bytes.subarray(0, KEY_BYTES), bytes.subarray(KEY_BYTES), aad, plaintext, out, 0)
+  crypto.aead(bytes.subarray(0, KEY_BYTES)).seal(bytes.subarray(KEY_BYTES), aad, plaintext, out, 0)
   keyIv.wipe()
   return out
 }
@@ -246,7 +246,7 @@ function sealUnder(crypto: CryptoBackend, keyIv: Secret, plaintext: Uint8Array, 
 function openUnder(crypto: CryptoBackend, keyIv: Secret, sealed: Uint8Array, aad: Uint8Array): Uint8Array {
   const bytes = keyIv.reveal()
   try {
-    return crypto.open(bytes.subarray(0, KEY_BYTES), bytes.subarray(KEY_BYTES), aad, sealed)
+    return crypto.aead(bytes.subarray(0, KEY_BYTES)).open(bytes.subarray(KEY_BYTES), aad, sealed)
   } finally {
     keyIv.wipe()
   }

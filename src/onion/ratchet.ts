@@ -1,7 +1,7 @@
 import { utf8 } from '../base/bytes.ts'
 import { LlmNodeError } from '../base/errors.ts'
 import type { Secret } from '../base/secret.ts'
-import { type CryptoBackend, IV_BYTES, KEY_BYTES } from './crypto.ts'
+import { type AeadKey, type CryptoBackend, IV_BYTES, KEY_BYTES } from './crypto.ts'
 
 /** K32 | IV12 | CK32: what a key of any kind starts from, and what one ratchet step yields. */
 export const MATERIAL_BYTES = KEY_BYTES + IV_BYTES + KEY_BYTES
@@ -39,8 +39,7 @@ export function createSealer(material: Secret, direction: RatchetDirection, cryp
       return ratchet.n
     },
     seal(aad, plaintext, out, offset) {
-      ratchet.prepare()
-      crypto.seal(ratchet.key, ratchet.nonce, aad, plaintext, out, offset)
+      ratchet.prepare().seal(ratchet.nonce, aad, plaintext, out, offset)
       ratchet.n++
     },
     wipe: () => ratchet.wipe(),
@@ -55,8 +54,7 @@ export function createOpener(material: Secret, direction: RatchetDirection, cryp
       return ratchet.n
     },
     open(aad, sealed) {
-      ratchet.prepare()
-      const plaintext = crypto.open(ratchet.key, ratchet.nonce, aad, sealed)
+      const plaintext = ratchet.prepare().open(ratchet.nonce, aad, sealed)
       ratchet.n++
       return plaintext
     },
@@ -83,8 +81,9 @@ class Ratchet {
   readonly #chain: Uint8Array
   readonly #direction: RatchetDirection
   readonly #crypto: CryptoBackend
+  /** Of this epoch; undefined after wiping. */
+  #aead: AeadKey | undefined
   #epoch = 0
-  #wiped = false
 
   constructor(material: Secret, direction: RatchetDirection, crypto: CryptoBackend) {
     const bytes = material.reveal()
@@ -95,15 +94,12 @@ class Ratchet {
     this.#chain = bytes.subarray(KEY_BYTES + IV_BYTES)
     this.#direction = direction
     this.#crypto = crypto
-  }
-
-  get key(): Uint8Array {
-    return this.#key
+    this.#aead = crypto.aead(this.#key)
   }
 
   /** Brings key and nonce to n. Overwrites the old epoch's key. */
-  prepare(): void {
-    if (this.#wiped) throw new LlmNodeError('CIRCUIT_BROKEN', 'This circuit has ended.')
+  prepare(): AeadKey {
+    if (this.#aead === undefined) throw new LlmNodeError('CIRCUIT_BROKEN', 'This circuit has ended.')
     if (this.n >= MAX_N) throw new LlmNodeError('LIMIT', 'A key of this circuit is used up.')
     const epoch = Math.floor(this.n / 2 ** EPOCH_SHIFT)
     while (this.#epoch < epoch) {
@@ -111,12 +107,14 @@ class Ratchet {
       const next = this.#crypto.hkdf(this.#key, this.#chain, info, MATERIAL_BYTES)
       this.#material.reveal().set(next)
       next.fill(0)
+      this.#aead = this.#crypto.aead(this.#key)
     }
     writeNonce(this.#iv, this.n, this.nonce)
+    return this.#aead
   }
 
   wipe(): void {
-    this.#wiped = true
+    this.#aead = undefined
     this.#material.wipe()
     this.nonce.fill(0)
   }

@@ -32,11 +32,11 @@ describe('node:crypto and noble agree', () => {
       const plaintext = content.subarray(i % 8_000, (i % 8_000) + length)
       const sealed = new Uint8Array(length + 16)
       const again = new Uint8Array(length + 16)
-      nodeCrypto.seal(key, nonce, aad, plaintext, sealed, 0)
-      nobleCrypto.seal(key, nonce, aad, plaintext, again, 0)
+      nodeCrypto.aead(key).seal(nonce, aad, plaintext, sealed, 0)
+      nobleCrypto.aead(key).seal(nonce, aad, plaintext, again, 0)
       if (Buffer.compare(sealed, again) !== 0) expect(toHex(sealed), `case ${i}`).toBe(toHex(again))
       const opened = i % 2 === 0 ? nodeCrypto : nobleCrypto
-      if (Buffer.compare(opened.open(key, nonce, aad, sealed), plaintext) !== 0)
+      if (Buffer.compare(opened.aead(key).open(nonce, aad, sealed), plaintext) !== 0)
         expect.fail(`case ${i} opens differently`)
     }
   })
@@ -57,26 +57,28 @@ describe('node:crypto and noble agree', () => {
 describe('AES-256-GCM', () => {
   const [key, nonce, aad] = [Buffer.alloc(32, 1), Buffer.alloc(12, 2), Buffer.from('aad')]
   const sealed = new Uint8Array(5 + 16)
-  nodeCrypto.seal(key, nonce, aad, Buffer.from('hello'), sealed, 0)
+  nodeCrypto.aead(key).seal(nonce, aad, Buffer.from('hello'), sealed, 0)
 
   it('refuses every flipped bit and every other length of the tag', () => {
     for (let bit = 0; bit < sealed.length * 8; bit++) {
       const broken = Uint8Array.from(sealed)
       broken[bit >> 3] = (broken[bit >> 3] ?? 0) ^ (1 << (bit & 7))
-      expect(() => nodeCrypto.open(key, nonce, aad, broken), `bit ${bit}`).toThrow(/not authentic/)
+      expect(() => nodeCrypto.aead(key).open(nonce, aad, broken), `bit ${bit}`).toThrow(/not authentic/)
     }
     for (const tagBytes of [0, 4, 8, 12, 15]) {
-      expect(() => nodeCrypto.open(key, nonce, aad, sealed.subarray(0, 5 + tagBytes))).toThrow(/not authentic/)
+      expect(() => nodeCrypto.aead(key).open(nonce, aad, sealed.subarray(0, 5 + tagBytes))).toThrow(/not authentic/)
     }
-    expect(() => nodeCrypto.open(key, nonce, aad, Buffer.concat([sealed, Buffer.alloc(1)]))).toThrow(/not authentic/)
-    expect(Buffer.from(nodeCrypto.open(key, nonce, aad, sealed)).toString()).toBe('hello')
+    expect(() => nodeCrypto.aead(key).open(nonce, aad, Buffer.concat([sealed, Buffer.alloc(1)]))).toThrow(
+      /not authentic/,
+    )
+    expect(Buffer.from(nodeCrypto.aead(key).open(nonce, aad, sealed)).toString()).toBe('hello')
   })
 
   it('refuses keys and nonces of the wrong length', () => {
-    expect(() => nodeCrypto.open(key.subarray(16), nonce, aad, sealed)).toThrow(/key/)
-    expect(() => nodeCrypto.open(key, nonce.subarray(4), aad, sealed)).toThrow(/nonce/)
-    expect(() => nodeCrypto.seal(key, Buffer.alloc(16), aad, sealed, new Uint8Array(64), 0)).toThrow(/nonce/)
-    expect(() => nodeCrypto.seal(key, nonce, aad, sealed, new Uint8Array(sealed.length + 15), 0)).toThrow(/out/)
+    expect(() => nodeCrypto.aead(key.subarray(16)).open(nonce, aad, sealed)).toThrow(/key/)
+    expect(() => nodeCrypto.aead(key).open(nonce.subarray(4), aad, sealed)).toThrow(/nonce/)
+    expect(() => nodeCrypto.aead(key).seal(Buffer.alloc(16), aad, sealed, new Uint8Array(64), 0)).toThrow(/nonce/)
+    expect(() => nodeCrypto.aead(key).seal(nonce, aad, sealed, new Uint8Array(sealed.length + 15), 0)).toThrow(/out/)
   })
 })
 

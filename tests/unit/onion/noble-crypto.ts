@@ -9,14 +9,19 @@ import { authFailed, type CryptoBackend } from '../../../src/onion/crypto.ts'
 
 /** The second opinion: the same primitives in audited JavaScript. */
 export const nobleCrypto: CryptoBackend = {
-  seal(key, nonce, aad, plaintext, out, offset) {
-    out.set(gcm(key, nonce, aad).encrypt(plaintext), offset)
-  },
-  open(key, nonce, aad, sealed) {
-    try {
-      return gcm(key, nonce, aad).decrypt(sealed)
-    } catch {
-      throw authFailed()
+  aead(key) {
+    const kept = Uint8Array.from(key)
+    return {
+      seal(nonce, aad, plaintext, out, offset) {
+        out.set(gcm(kept, nonce, aad).encrypt(plaintext), offset)
+      },
+      open(nonce, aad, sealed) {
+        try {
+          return gcm(kept, nonce, aad).decrypt(sealed)
+        } catch {
+          throw authFailed()
+        }
+      },
     }
   },
   x25519(privateKey, publicKey) {

@@ -25,9 +25,16 @@ function watched() {
   const seen: { key: string; nonce: string }[] = []
   const crypto: CryptoBackend = {
     ...nodeCrypto,
-    seal(key, nonce, aad, plaintext, out, offset) {
-      seen.push({ key: toHex(key), nonce: toHex(nonce) })
-      nodeCrypto.seal(key, nonce, aad, plaintext, out, offset)
+    aead(key) {
+      const text = toHex(key)
+      const aead = nodeCrypto.aead(key)
+      return {
+        ...aead,
+        seal(nonce, aad, plaintext, out, offset) {
+          seen.push({ key: text, nonce: toHex(nonce) })
+          aead.seal(nonce, aad, plaintext, out, offset)
+        },
+      }
     },
   }
   return { crypto, seen }

@@ -206,14 +206,20 @@ function createSwarmNode(
 function watchCrypto(opened: Uint8Array[], sealed: string[]): CryptoBackend {
   return {
     ...nodeCrypto,
-    seal(key, nonce, aad, plaintext, out, offset) {
-      sealed.push(Buffer.concat([key, nonce]).toString('hex'))
-      nodeCrypto.seal(key, nonce, aad, plaintext, out, offset)
-    },
-    open(key, nonce, aad, bytes) {
-      const plaintext = nodeCrypto.open(key, nonce, aad, bytes)
-      opened.push(Uint8Array.from(plaintext))
-      return plaintext
+    aead(key) {
+      const text = Buffer.from(key).toString('hex')
+      const aead = nodeCrypto.aead(key)
+      return {
+        seal(nonce, aad, plaintext, out, offset) {
+          sealed.push(text + Buffer.from(nonce).toString('hex'))
+          aead.seal(nonce, aad, plaintext, out, offset)
+        },
+        open(nonce, aad, bytes) {
+          const plaintext = aead.open(nonce, aad, bytes)
+          opened.push(Uint8Array.from(plaintext))
+          return plaintext
+        },
+      }
     },
   }
 }
@@ -221,10 +227,16 @@ function watchCrypto(opened: Uint8Array[], sealed: string[]): CryptoBackend {
 function forgingCrypto(index: number, forge: NonNullable<SwarmSettings['forge']>): CryptoBackend {
   return {
     ...nodeCrypto,
-    seal(key, nonce, aad, plaintext, out, offset) {
-      const changed = Uint8Array.from(plaintext)
-      forge(index, changed, aad)
-      nodeCrypto.seal(key, nonce, aad, changed, out, offset)
+    aead(key) {
+      const aead = nodeCrypto.aead(key)
+      return {
+        ...aead,
+        seal(nonce, aad, plaintext, out, offset) {
+          const changed = Uint8Array.from(plaintext)
+          forge(index, changed, aad)
+          aead.seal(nonce, aad, changed, out, offset)
+        },
+      }
     },
   }
 }
