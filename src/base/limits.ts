@@ -15,6 +15,15 @@ export const pipelineLimits = {
   recoverMs: 60_000,
   /** How long nobody may hold a layer after a failure before the answer ends with that. */
   gapGraceMs: 3_000,
+  /** Share of a circuit's life after which a generation moves to a new one (protocol.md §4: at 55 of 60 min). */
+  lifeShare: 55 / 60,
+  /** Chains kept for the next turn of their chats, and the tokens of KV that they may reserve on every hop in all. */
+  idleChains: 4,
+  idleTokens: 32_768,
+  /** How long one is kept: less than a hop keeps a circuit without frames (onionLimits.idleS). */
+  idleChainMs: 540_000,
+  /** Tokens reserved for a chat that may go on, where there is plenty of room. */
+  chatContext: 4_096,
   /** How long a link or a peer is left out after its first failure; twice as long each time (protocol.md §6). */
   excludeMs: 15_000,
   /** Links, and as many peers, that are remembered as failed: ~200 B each. */

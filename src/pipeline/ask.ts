@@ -1,5 +1,7 @@
 import { createHash, randomBytes } from 'node:crypto'
-import { LlmNodeError } from '../base/errors.ts'
+import { toHex } from '../base/bytes.ts'
+import { isLlmNodeError, LlmNodeError } from '../base/errors.ts'
+import { pipelineLimits } from '../base/limits.ts'
 import type { ModelEnds } from '../shard/ends.ts'
 import { type AnswerToken, createTokenTrail } from './answer-tokens.ts'
 import { createAttempts, type Failover } from './attempts.ts'
@@ -7,10 +9,11 @@ import type { Chain, ChainHop } from './chain.ts'
 import { createDrafter } from './drafter.ts'
 import type { EntryDeps, EntryModel, OpenedChain } from './entry.ts'
 import { type FinishReason, generate } from './generate.ts'
+import type { IdleChains } from './idle-chains.ts'
 import { createMailbox, type Mailbox } from './mailbox.ts'
-import { type AskPrompt, encodePrompt, type Thinking, thinkingOf } from './prompt.ts'
+import { type AskPrompt, encodePrompt, firstTurnLength, type Thinking, thinkingOf } from './prompt.ts'
 import { neutralSampling, type SamplingParams } from './sampler.ts'
-import { createSession } from './session.ts'
+import { commonLength, createSession, type Session } from './session.ts'
 import { createStopDetector } from './stop-detector.ts'
 import type { TextModel } from './text-model.ts'
 
@@ -37,6 +40,8 @@ export interface AskOptions {
   readonly logitsDigest: boolean
   /** Guess tokens ahead where it pays; the answer is the same. Default true. */
   readonly speculate?: boolean | undefined
+  /** Who asks, for example the label of an API key: only with it, and only for it, a chat's chain is kept. */
+  readonly owner?: string | undefined
   readonly signal: AbortSignal
 }
 
@@ -45,6 +50,8 @@ export interface AskAnswer {
   /** Generated ids, without the end token. */
   readonly tokens: readonly number[]
   readonly promptTokens: number
+  /** Of those, the ones whose keys and values were there from an earlier turn. */
+  readonly cachedTokens: number
   readonly finishReason: FinishReason
   readonly exact: boolean
   readonly hops: readonly ChainHop[]
@@ -79,66 +86,113 @@ export type AskProgress =
 
 const DEFAULT_MAX_TOKENS = 512
 
+export interface AskDeps extends EntryDeps {
+  /** Chains of earlier turns. Without it every answer builds its own and closes it. */
+  readonly idle?: IdleChains
+}
+
 /** One answer: prompt in, text out as it comes, and at last what there is to know about it. Throws what its parts throw. */
-export async function* ask(model: AskableModel, options: AskOptions, deps: EntryDeps): AsyncGenerator<AskProgress> {
-  const { signal } = options
+export async function* ask(model: AskableModel, options: AskOptions, deps: AskDeps): AsyncGenerator<AskProgress> {
+  const { signal, logitsDigest } = options
   const promptIds = encodePrompt(model.text, options.prompt)
-  const maxTokens = options.maxTokens ?? Math.min(DEFAULT_MAX_TOKENS, model.spec.maxContext - promptIds.length)
-  if (maxTokens < 1) {
-    throw new LlmNodeError(
-      'CONTEXT_TOO_LONG',
-      `The prompt has ${promptIds.length} tokens; ${model.name} holds ${model.spec.maxContext}, the answer included.`,
-      { hint: 'Shorten the prompt.' },
-    )
-  }
-  const { solo, swarm } = options
+  const maxTokens = maxTokensOf(model, options, promptIds)
   const failovers = createMailbox<Failover>()
-  const request = { maxContext: promptIds.length + maxTokens, solo, swarm }
-  const attempts = createAttempts(model, { request, onFailover: failovers.post }, deps)
-  const session = createSession({ ends: model.ends, attempts })
+  const { session, cachedTokens, keep } = startSession(model, { ...options, promptIds, maxTokens, failovers }, deps)
   try {
-    const { chain, exact } = await session.open(signal)
+    const { chain, exact } = await openMakingRoom(session, signal, deps)
     const about = { exact, promptTokens: promptIds.length, thinking: thinkingOf(model.text, promptIds) }
     yield { type: 'route', hops: chain.hops, profile: profileOf(chain), ...about }
     const digests: string[] = []
     const drafter = createDrafter()
+    const sampling = samplingOf(model, options.sampling)
     const tokens = generate(
-      {
-        promptIds,
-        maxTokens,
-        sampling: samplingOf(model, options.sampling),
-        endTokens: endTokensOf(model, options),
-        signal,
-      },
+      { promptIds, maxTokens, sampling, endTokens: endTokensOf(model, options), signal },
       {
         ends: model.ends,
         session,
         drafter: options.speculate === false ? undefined : drafter,
-        ...(options.logitsDigest
-          ? { onLogits: (_: number, logits: Float32Array) => digests.push(digest(logits)) }
-          : {}),
+        ...(logitsDigest ? { onLogits: (_: number, logits: Float32Array) => digests.push(digest(logits)) } : {}),
       },
     )
     const output = yield* readText(tokens, failovers, model.text, options.stop)
-    const last = await session.open(signal)
+    const last = keep()
+    const { drafted, accepted } = drafter
     yield {
       type: 'done',
       result: {
         ...output,
         promptTokens: promptIds.length,
+        cachedTokens,
         exact: last.exact,
         hops: last.chain.hops,
         failovers: failovers.count,
-        drafted: drafter.drafted,
-        accepted: drafter.accepted,
+        drafted,
+        accepted,
         estimate: last.estimate,
         model: model.name,
         profile: profileOf(last.chain),
-        ...(options.logitsDigest ? { logitsSha256: digests } : {}),
+        ...(logitsDigest ? { logitsSha256: digests } : {}),
       },
     }
   } finally {
     await session.close()
+  }
+}
+
+function maxTokensOf(model: AskableModel, options: AskOptions, promptIds: readonly number[]): number {
+  const maxTokens = options.maxTokens ?? Math.min(DEFAULT_MAX_TOKENS, model.spec.maxContext - promptIds.length)
+  if (maxTokens >= 1) return maxTokens
+  throw new LlmNodeError(
+    'CONTEXT_TOO_LONG',
+    `The prompt has ${promptIds.length} tokens; ${model.name} holds ${model.spec.maxContext}, the answer included.`,
+    { hint: 'Shorten the prompt.' },
+  )
+}
+
+interface SessionWish extends Pick<AskOptions, 'prompt' | 'solo' | 'swarm' | 'owner'> {
+  readonly promptIds: readonly number[]
+  readonly maxTokens: number
+  readonly failovers: Mailbox<Failover>
+}
+
+/** A session, on the chain of the chat's last turn where that is still there. `keep` leaves it for the next turn. */
+function startSession(model: AskableModel, wish: SessionWish, deps: AskDeps) {
+  const { prompt, promptIds, maxTokens, solo, swarm, failovers } = wish
+  // Other texts than chats rarely go on; and without a name nobody may find what another one has left.
+  const idle = 'messages' in prompt && wish.owner !== undefined ? deps.idle : undefined
+  const roomyContext = idle === undefined ? undefined : pipelineLimits.chatContext
+  const maxContext = promptIds.length + maxTokens
+  const onFailover = (failover: Failover) => {
+    failovers.post(failover)
+    // What refused may be short of the very memory that these hold.
+    if (failover.reason === 'PEER_REFUSED') void deps.idle?.clear()
+  }
+  const attempts = createAttempts(model, { request: { maxContext, roomyContext, solo, swarm }, onFailover }, deps)
+  const owner = JSON.stringify([wish.owner, toHex(model.modelId), model.recipe, solo, swarm === true])
+  const sameIds = 'messages' in prompt ? firstTurnLength(model.text, prompt, promptIds) : 0
+  const held = idle?.take({ owner, promptIds, sameIds, maxContext })
+  const session = createSession({ ends: model.ends, attempts, held })
+  return {
+    session,
+    cachedTokens: held === undefined ? 0 : Math.min(commonLength(held.ids, promptIds), promptIds.length - 1),
+    keep(): OpenedChain {
+      const { current } = session
+      if (current === undefined) throw new LlmNodeError('INTERNAL', 'An answer without a chain.')
+      const released = idle === undefined ? undefined : session.release()
+      if (released !== undefined) idle?.put(owner, released)
+      return current
+    },
+  }
+}
+
+/** Local memory for a session may be held by chains that only wait. */
+async function openMakingRoom(session: Session, signal: AbortSignal, { idle }: AskDeps): Promise<OpenedChain> {
+  try {
+    return await session.open(signal)
+  } catch (error) {
+    if (!isLlmNodeError(error, 'KV_FULL') || idle === undefined || idle.size === 0) throw error
+    await idle.clear()
+    return session.open(signal)
   }
 }
 

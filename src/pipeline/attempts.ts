@@ -23,6 +23,8 @@ export interface Failover {
 
 /** Finds chains for one generation: the first one, and others when one fails. */
 export interface Attempts {
+  /** Goes on with a chain that another generation has opened. */
+  adopt(opened: OpenedChain): void
   /** Over the best way left. Throws what ended the last one, or COVERAGE_GAP when nobody is left for a layer. */
   open(signal: AbortSignal): Promise<OpenedChain>
   /** The chain opened last has failed. Throws the error itself when another way would not help, or when it is enough. */
@@ -73,6 +75,11 @@ class RouteAttempts implements Attempts {
     this.#exclusions = deps.exclusions ?? createExclusions(this.#clock)
   }
 
+  adopt({ plan, chain }: OpenedChain): void {
+    this.#plan = plan
+    this.#pinned = { numericsClass: plan.numericsClass, maxContext: chain.maxContext }
+  }
+
   async open(signal: AbortSignal): Promise<OpenedChain> {
     for (;;) {
       const { plan, limitMs } = await this.#nextPlan(signal)
@@ -86,7 +93,7 @@ class RouteAttempts implements Attempts {
           limit === undefined ? signal : AbortSignal.any([signal, limit]),
         )
         await this.#requirePinned(opened.chain)
-        this.#pinned ??= { numericsClass: plan.numericsClass, maxContext: opened.chain.maxContext }
+        if (this.#pinned === undefined) this.adopt(opened)
         return opened
       } catch (error) {
         throwIfAborted(signal)

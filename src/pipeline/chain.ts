@@ -19,6 +19,8 @@ export interface Chain {
   readonly maxContext: number
   /** The most rows one frame may carry. */
   readonly maxRows: number
+  /** Seconds for which it can be used. */
+  readonly lifeS: number
   /** Several frames may be under way; they are answered in order, each with the last `want` rows: [want, hiddenSize]. */
   forward(frame: { pos: number; hidden: Float32Array; want: number }): Promise<Float32Array>
   /** Resolves when the chain can no longer be used, with the reason, or undefined after close(). */
@@ -40,6 +42,7 @@ export function createLocalChain(session: KvSession, hiddenSize: number, maxRows
     },
     maxContext: session.maxContext,
     maxRows,
+    lifeS: Number.POSITIVE_INFINITY,
     async forward({ pos, hidden, want }) {
       const startedMs = performance.now()
       const rows = await session.forward(pos, hidden)
@@ -66,6 +69,7 @@ export function createRingChain(ring: Ring, describe: (hopIndex: number) => Chai
     },
     maxContext: ring.maxContext,
     maxRows: ring.maxRows,
+    lifeS: ring.lifeS,
     forward: async (frame) => (await ring.forward(frame)).hidden,
     ended: ring.ended,
     close: () => ring.close(),
@@ -85,6 +89,7 @@ export function joinChains(parts: readonly [Chain, ...Chain[]], hiddenSize: numb
     },
     maxContext: Math.min(...parts.map((part) => part.maxContext)),
     maxRows: Math.min(...parts.map((part) => part.maxRows)),
+    lifeS: Math.min(...parts.map((part) => part.lifeS)),
     async forward({ pos, hidden, want }) {
       const rows = hidden.length / hiddenSize
       let current = hidden

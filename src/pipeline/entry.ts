@@ -76,6 +76,7 @@ export interface ChainPlan {
 
 export interface OpenedChain {
   readonly chain: Chain
+  readonly plan: ChainPlan
   /** The answer is byte-identical to one process: every part computes in this process's numerics class. */
   readonly exact: boolean
   /** Tokens per second: alone (null when this node cannot hold the model), and over this chain. Estimates. */
@@ -150,9 +151,9 @@ export async function openPlan(
   const ringLayers = route === undefined ? 0 : route.hops.reduce((sum, { span }) => sum + spanLength(span), 0)
   const hereMs = model.localDecodeMs === null ? null : model.localDecodeMs * (nLayers - ringLayers)
   if (route !== undefined) {
-    return { chain, exact, estimate: { solo: null, split: 1000 / (route.decodeMs + (hereMs ?? 0)) } }
+    return { chain, plan, exact, estimate: { solo: null, split: 1000 / (route.decodeMs + (hereMs ?? 0)) } }
   }
-  return { chain, exact, estimate: { solo: hereMs === null ? null : 1000 / hereMs, split: null } }
+  return { chain, plan, exact, estimate: { solo: hereMs === null ? null : 1000 / hereMs, split: null } }
 }
 
 /** Throws as openChain would when layers are missing in the swarm; opens nothing. */

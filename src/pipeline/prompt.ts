@@ -1,4 +1,5 @@
 import type { ChatMessage } from '../model/chat-template.ts'
+import { commonLength } from './session.ts'
 import type { TextModel } from './text-model.ts'
 
 /** What is to be continued: a chat, a text as it is, or token ids. */
@@ -20,6 +21,19 @@ const THINK = '<think>'
 export function encodePrompt(text: TextModel, prompt: AskPrompt): readonly number[] {
   if ('ids' in prompt) return prompt.ids
   return 'text' in prompt ? text.encodeText(prompt.text) : text.encodeChat(prompt.messages, prompt.templateKwargs)
+}
+
+/** So many of a chat's ids are those of everything up to its first user turn. */
+export function firstTurnLength(
+  text: TextModel,
+  prompt: Extract<AskPrompt, { messages: unknown }>,
+  promptIds: readonly number[],
+): number {
+  const first = prompt.messages.findIndex(({ role }) => role === 'user')
+  if (first < 0) return promptIds.length
+  // What follows that turn in this shorter chat need not follow it in the whole one.
+  const ids = text.encodeChat(prompt.messages.slice(0, first + 1), prompt.templateKwargs)
+  return commonLength(ids, promptIds)
 }
 
 /** Some templates open the think block themselves: only the prompt's last tokens tell. */

@@ -1,62 +1,92 @@
+import { type Clock, systemClock } from '../base/clock.ts'
 import { LlmNodeError } from '../base/errors.ts'
+import { pipelineLimits } from '../base/limits.ts'
 import type { ModelEnds } from '../shard/ends.ts'
 import type { Attempts } from './attempts.ts'
 import type { OpenedChain } from './entry.ts'
 import type { TokenSession } from './generate.ts'
 import { sendRows } from './send-rows.ts'
 
+/** A chain together with the ids whose keys and values it holds. */
+export interface HeldChain {
+  readonly opened: OpenedChain
+  readonly ids: readonly number[]
+  /** On the monotonic clock. */
+  readonly openedMs: number
+}
+
 /**
- * A chain together with the ids whose keys and values it holds. Asked for the rows of some ids, it computes only what it
- * does not hold; when the chain fails, it computes everything again on another one. Since a row is the same however it
- * is computed (engine.md §6), nobody can tell from the rows.
+ * Asked for the rows of some ids, a session computes only what its chain does not hold; when the chain fails, it computes
+ * everything again on another one. Since a row is the same however it is computed (engine.md §6), nobody can tell from
+ * the rows.
  */
 export interface Session extends TokenSession {
   /** The chain in use. Throws what opening one throws. */
   open(signal: AbortSignal): Promise<OpenedChain>
+  /** The chain in use, if any. */
+  readonly current: OpenedChain | undefined
+  /** Gives the chain away, for another session to go on with it; undefined: there is none. */
+  release(): HeldChain | undefined
   close(): Promise<void>
 }
 
 export interface SessionDeps {
   readonly ends: Pick<ModelEnds, 'embed'>
   readonly attempts: Attempts
+  /** A chain to begin with. */
+  readonly held?: HeldChain | undefined
+  readonly clock?: Clock
 }
 
 const NEVER = new AbortController().signal
 
-export function createSession({ ends, attempts }: SessionDeps): Session {
-  let opened: OpenedChain | undefined
-  let held: readonly number[] = []
-  let maxContext = Number.POSITIVE_INFINITY
+export function createSession({ ends, attempts, held, clock = systemClock }: SessionDeps): Session {
+  let opened = held?.opened
+  let openedMs = held?.openedMs ?? 0
+  let ids: readonly number[] = held?.ids ?? []
+  let maxContext = opened?.chain.maxContext ?? Number.POSITIVE_INFINITY
+  if (opened !== undefined) attempts.adopt(opened)
 
-  const open = async (signal: AbortSignal): Promise<OpenedChain> => {
-    if (opened !== undefined) return opened
-    held = []
-    opened = await attempts.open(signal)
-    maxContext = opened.chain.maxContext
-    return opened
-  }
   const close = async () => {
     const closing = opened
     opened = undefined
     await closing?.chain.close()
+  }
+  const open = async (signal: AbortSignal): Promise<OpenedChain> => {
+    const lifeMs = (opened?.chain.lifeS ?? 0) * 1_000 * pipelineLimits.lifeShare
+    if (opened !== undefined && clock.monotonicMs() < openedMs + lifeMs) return opened
+    await close()
+    ids = []
+    opened = await attempts.open(signal)
+    openedMs = clock.monotonicMs()
+    maxContext = opened.chain.maxContext
+    return opened
   }
 
   return {
     get maxContext() {
       return maxContext
     },
+    get current() {
+      return opened
+    },
     open,
     close,
-    async rows(ids, want, { signal = NEVER }) {
-      if (want < 1 || want > ids.length) throw new LlmNodeError('BAD_INPUT', `${want} of ${ids.length} rows.`)
+    release() {
+      const released = opened === undefined ? undefined : { opened, ids, openedMs }
+      opened = undefined
+      return released
+    },
+    async rows(wanted, want, { signal = NEVER }) {
+      if (want < 1 || want > wanted.length) throw new LlmNodeError('BAD_INPUT', `${want} of ${wanted.length} rows.`)
       for (;;) {
         const { chain } = await open(signal)
         // What was guessed wrong is overwritten: a lower position rolls back.
-        const pos = Math.min(commonLength(held, ids), ids.length - want)
-        held = held.slice(0, pos)
+        const pos = Math.min(commonLength(ids, wanted), wanted.length - want)
+        ids = ids.slice(0, pos)
         try {
-          const rows = await sendRows(chain, ends, { ids, pos, want, signal })
-          held = ids
+          const rows = await sendRows(chain, ends, { ids: wanted, pos, want, signal })
+          ids = wanted
           attempts.worked()
           return rows
         } catch (error) {

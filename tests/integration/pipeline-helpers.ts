@@ -8,9 +8,17 @@ import type { ComputeService } from '../../src/onion/ports.ts'
 import type { Ring } from '../../src/onion/ring.ts'
 import { createOnionService, type OnionService } from '../../src/onion/service.ts'
 import type { OnionLimits } from '../../src/onion/types.ts'
-import { type AskAnswer, type AskableModel, type AskOptions, type AskProgress, ask } from '../../src/pipeline/ask.ts'
-import type { EntryDeps, HopContact } from '../../src/pipeline/entry.ts'
+import {
+  type AskAnswer,
+  type AskableModel,
+  type AskDeps,
+  type AskOptions,
+  type AskProgress,
+  ask,
+} from '../../src/pipeline/ask.ts'
+import type { HopContact } from '../../src/pipeline/entry.ts'
 import { createHopServer, type HopServer } from '../../src/pipeline/hop-server.ts'
+import type { IdleChains } from '../../src/pipeline/idle-chains.ts'
 import { createTextModel } from '../../src/pipeline/text-model.ts'
 import { openEngine, openRunner, type TestEngine } from '../helpers/engine.ts'
 import { demoTextModel } from '../helpers/text-model.ts'
@@ -115,7 +123,7 @@ export interface SentFrame {
 
 export interface TestEntry {
   readonly onion: OnionService
-  readonly deps: EntryDeps
+  readonly deps: AskDeps
   readonly frames: readonly SentFrame[]
   ask(options?: Partial<AskOptions>): Promise<AskedAnswer>
 }
@@ -131,7 +139,7 @@ export async function startEntry(
   cleanup: Cleanup,
   model: TestModel,
   nodes: readonly ComputeNode[],
-  options: { before?: (frame: SentFrame) => unknown; limits?: Partial<OnionLimits> } = {},
+  options: { before?: (frame: SentFrame) => unknown; limits?: Partial<OnionLimits>; idle?: IdleChains } = {},
 ): Promise<TestEntry> {
   const { onion } = await startOnion(cleanup, null, options.limits)
   const frames: SentFrame[] = []
@@ -156,7 +164,8 @@ export async function startEntry(
       },
     })
   }
-  const deps: EntryDeps = {
+  const deps: AskDeps = {
+    ...(options.idle === undefined ? {} : { idle: options.idle }),
     holders: () => nodes.map((node) => node.holder),
     async contact(address) {
       const node = nodes.find(({ holder }) => holder.address === address)

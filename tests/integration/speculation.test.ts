@@ -21,8 +21,11 @@ const eager: Drafter = {
 
 /** A chain that is there from the start and does not fail. */
 function onlyChain(chain: Chain): Attempts {
+  const none = { leading: undefined, route: undefined, trailing: undefined, numericsClass: undefined }
+  const plan = { ...none, maxContext: chain.maxContext, exact: true }
   return {
-    open: async () => ({ chain, exact: true, estimate: { solo: null, split: null } }),
+    adopt() {},
+    open: async () => ({ chain, plan, exact: true, estimate: { solo: null, split: null } }),
     failed(error) {
       throw error
     },
