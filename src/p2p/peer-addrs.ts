@@ -52,7 +52,7 @@ export function shareableAddrs(addrs: readonly Multiaddr[]): string[] {
 }
 
 /** Drops a trailing /p2p/PEERID. */
-export function withoutPeerId(addr: Multiaddr): Multiaddr {
+function withoutPeerId(addr: Multiaddr): Multiaddr {
   const last = addr.getComponents().at(-1)
   return last?.name === 'p2p' ? addr.decapsulate(`/p2p/${last.value}`) : addr
 }

@@ -7,7 +7,7 @@ import type { PeerNode } from '../../src/p2p/peer-node.ts'
 import { type Cleanup, startPeer, type TestPeer, temporaryFolder } from './p2p-helpers.ts'
 
 export const modelId = new Uint8Array(32).fill(9)
-export const numericsClass = new Uint8Array(32).fill(2)
+const numericsClass = new Uint8Array(32).fill(2)
 
 export function serve(start: number, end: number, change: Partial<Serving> = {}): Serving {
   const layerDigests = new Uint8Array(4 * (end - start)).fill(start)

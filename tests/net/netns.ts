@@ -3,6 +3,8 @@ import { randomBytes } from 'node:crypto'
 import { promisify } from 'node:util'
 
 const run = promisify(execFile)
+/** Of iproute2. */
+const IP = 'ip'
 
 /** A LAN of its own: network namespaces joined by a bridge, cut off from this machine's network. Linux, root. */
 export interface TestLan {
@@ -21,10 +23,10 @@ export function lanUnavailable(): string | null {
   if (process.platform !== 'linux') return 'needs Linux'
   if (process.getuid?.() !== 0) return 'needs root'
   const name = `llm-probe-${randomBytes(3).toString('hex')}`
-  if (spawnSync('ip', ['-V']).error) return 'needs iproute2'
-  if (spawnSync('ip', ['netns', 'add', name]).status !== 0) return 'may not make network namespaces'
-  const joined = spawnSync('ip', ['-n', name, 'link', 'add', 'probe', 'type', 'bridge']).status === 0
-  spawnSync('ip', ['netns', 'del', name])
+  if (spawnSync(IP, ['-V']).error) return 'needs iproute2'
+  if (spawnSync(IP, ['netns', 'add', name]).status !== 0) return 'may not make network namespaces'
+  const joined = spawnSync(IP, ['-n', name, 'link', 'add', 'probe', 'type', 'bridge']).status === 0
+  spawnSync(IP, ['netns', 'del', name])
   return joined ? null : 'may not make bridges'
 }
 
@@ -36,7 +38,7 @@ export async function createLan(options: { machines: number }): Promise<TestLan>
   // Also when the test run itself is cut off: links and bridge go with their namespaces.
   const removeAll = () => {
     for (const child of children) child.kill('SIGKILL')
-    for (const name of [...names, hub]) spawnSync('ip', ['netns', 'del', name], { stdio: 'ignore' })
+    for (const name of [...names, hub]) spawnSync(IP, ['netns', 'del', name], { stdio: 'ignore' })
   }
   process.once('exit', removeAll)
   const remove = async () => {
@@ -59,7 +61,7 @@ export async function createLan(options: { machines: number }): Promise<TestLan>
     addressOf: (i) => addressOf(i),
     spawn(i, command, args) {
       const name = names[i] ?? ''
-      const child = spawn('ip', ['netns', 'exec', name, command, ...args], { stdio: ['pipe', 'pipe', 'inherit'] })
+      const child = spawn(IP, ['netns', 'exec', name, command, ...args], { stdio: ['pipe', 'pipe', 'inherit'] })
       children.add(child)
       child.once('exit', () => children.delete(child))
       return child
@@ -85,11 +87,11 @@ function addressOf(i: number): string {
 }
 
 async function ip(...args: string[]): Promise<void> {
-  await run('ip', args)
+  await run(IP, args)
 }
 
 /** Namespaces of this helper that are left, for the test of its own cleanliness. */
 export function leftovers(): string[] {
-  const names = execFileSync('ip', ['netns', 'list'], { encoding: 'utf8' }).split('\n')
+  const names = execFileSync(IP, ['netns', 'list'], { encoding: 'utf8' }).split('\n')
   return names.filter((name) => /^llm-[0-9a-f]{6}-/.test(name))
 }

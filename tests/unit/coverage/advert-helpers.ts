@@ -6,7 +6,7 @@ import { type Advert, advertIdOf, encodeAdvert, encodeTombstone, type Serving } 
 import { createChain, encodeHeartbeat } from '../../../src/coverage/heartbeat.ts'
 
 export const network = 'test'
-export const peerId = peerIdFromPrivateKey(await generateKeyPair('Ed25519')).toString()
+const peerId = peerIdFromPrivateKey(await generateKeyPair('Ed25519')).toString()
 
 export const serving: Serving = {
   modelId: new Uint8Array(32).fill(1),
