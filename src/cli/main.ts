@@ -5,8 +5,10 @@ import { askCommand } from './commands/ask.ts'
 import { coverageCommand } from './commands/coverage.ts'
 import { demoCommand } from './commands/demo.ts'
 import { idCommand } from './commands/id.ts'
+import { keysCommand } from './commands/keys.ts'
 import { logitsCommand } from './commands/logits.ts'
 import { peersCommand } from './commands/peers.ts'
+import { planCommand } from './commands/plan.ts'
 import { setupCommand } from './commands/setup.ts'
 import { startCommand } from './commands/start.ts'
 import { statusCommand } from './commands/status.ts'
@@ -20,6 +22,7 @@ const args = hideBin(process.argv)
 const commands = [
   demoCommand,
   setupCommand,
+  planCommand,
   startCommand,
   stopCommand,
   statusCommand,
@@ -27,6 +30,7 @@ const commands = [
   coverageCommand,
   askCommand,
   idCommand,
+  keysCommand,
   logitsCommand,
   tokenizeCommand,
   versionCommand,

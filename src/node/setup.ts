@@ -76,7 +76,11 @@ export async function setupModel(home: Home, config: Config, options: SetupOptio
 
 function resolveLayers(layers: string, spec: ModelSpec): Span | null {
   if (layers === 'none') return null
-  return layers === 'all' ? { start: 0, end: spec.nLayers } : parseSpan(layers)
+  const span = layers === 'all' ? { start: 0, end: spec.nLayers } : parseSpan(layers)
+  if (span.end <= spec.nLayers) return span
+  throw new LlmNodeError('BAD_INPUT', `The model has ${spec.nLayers} layers; ${formatSpan(span)} is not among them.`, {
+    hint: `Choose from 0-${spec.nLayers - 1}.`,
+  })
 }
 
 async function readSpec(source: ModelSource, signal: AbortSignal): Promise<ModelSpec> {
