@@ -1,7 +1,6 @@
 import type { CheckedAskRequest } from '../api/types.ts'
 import { LlmNodeError } from '../base/errors.ts'
-import { type AskableModel, type AskProgress, ask } from '../pipeline/ask.ts'
-import type { EntryDeps } from '../pipeline/entry.ts'
+import { type AskableModel, type AskDeps, type AskProgress, ask } from '../pipeline/ask.ts'
 
 /** The model that a request means. Throws NOT_SET_UP, MODEL_NOT_FOUND. */
 export function chooseModel(models: readonly AskableModel[], name: string | undefined): AskableModel {
@@ -23,7 +22,7 @@ export function answer(
   models: readonly AskableModel[],
   request: CheckedAskRequest,
   signal: AbortSignal,
-  deps: EntryDeps,
+  deps: AskDeps,
 ): AsyncGenerator<AskProgress> {
   const model = chooseModel(models, request.model)
   const messages = request.messages ?? (request.prompt === undefined ? [] : [{ role: 'user', content: request.prompt }])
@@ -33,6 +32,6 @@ export function answer(
     Object.entries({ temperature, topK, topP, minP, seed }).filter(([, value]) => value !== undefined),
   )
   const { maxTokens, stop = [], ignoreEnd, solo, logitsDigest, speculate } = request
-  const run = { stop, ignoreEnd, solo, logitsDigest, speculate, signal }
+  const run = { stop, ignoreEnd, solo, logitsDigest, speculate, owner: 'admin', signal }
   return ask(model, { prompt: { messages }, maxTokens, sampling, ...run }, deps)
 }

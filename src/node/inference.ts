@@ -16,11 +16,11 @@ export function createInference(parts: NodeParts): Inference {
     models: () => parts.models.flatMap((model) => (model.askable === undefined ? [] : [cardOf(model, parts)])),
     generate(call, signal) {
       const model = chooseModel(askables(), call.model)
-      const { prompt, sampling, stop } = call
+      const { prompt, sampling, stop, owner } = call
       const run = { ignoreEnd: false, logitsDigest: false, ...whereOf(call.where), signal }
       return parts.generations.follow(
         model.name,
-        ask(model, { prompt, sampling, stop, maxTokens: call.maxTokens, ...run }, deps),
+        ask(model, { prompt, sampling, stop, owner, maxTokens: call.maxTokens, ...run }, deps),
       )
     },
     embed: ({ model, where, prompt }, signal) =>

@@ -11,7 +11,9 @@ import { createOnionService } from '../onion/service.ts'
 import { loadOrCreateIdentity } from '../p2p/identity.ts'
 import { createPeerNode } from '../p2p/peer-node.ts'
 import { requireCoverage } from '../pipeline/entry.ts'
+import { createExclusions } from '../pipeline/exclusions.ts'
 import { createHopServer } from '../pipeline/hop-server.ts'
+import { createIdleChains } from '../pipeline/idle-chains.ts'
 import { chooseModel } from './askables.ts'
 import { createControl } from './control.ts'
 import { createGenerations } from './generations.ts'
@@ -85,7 +87,9 @@ export async function createNode(
     { transport: peer, compute: guest ? null : hops, clock: systemClock, logger },
   )
   const generations = createGenerations(events)
-  const state = { events, generations, models: [], startedMs, guest }
+  const idle = createIdleChains()
+  const exclusions = createExclusions(systemClock)
+  const state = { events, generations, exclusions, idle, models: [], startedMs, guest }
   const parts: NodeParts = { config, identity, peer, onion, hops, swarm, ...state }
   return assemble(parts, options, { ...deps, stopWatching: watchNode(parts, sessionsChanged) })
 }
@@ -123,6 +127,7 @@ function assemble(
       state.stopping ??= (async () => {
         deps.stopWatching()
         await swarm.stop()
+        await parts.idle.clear()
         await parts.onion.stop()
         await peer.stop()
         await Promise.all(models.map((model) => model.close()))

@@ -4,7 +4,9 @@ import type { SwarmView } from '../coverage/announce.ts'
 import type { OnionService } from '../onion/service.ts'
 import type { Identity } from '../p2p/identity.ts'
 import type { PeerNode } from '../p2p/peer-node.ts'
+import type { Exclusions } from '../pipeline/exclusions.ts'
 import type { HopServer } from '../pipeline/hop-server.ts'
+import type { IdleChains } from '../pipeline/idle-chains.ts'
 import type { Generations } from './generations.ts'
 import type { LoadedModel } from './load-model.ts'
 
@@ -19,6 +21,9 @@ export interface NodeParts {
   readonly models: LoadedModel[]
   readonly events: EventLog
   readonly generations: Generations
+  /** What failed lately, and the chains of chats that may go on: of all answers for which this node is the entry. */
+  readonly exclusions: Exclusions
+  readonly idle: IdleChains
   readonly startedMs: number
   readonly guest: boolean
 }

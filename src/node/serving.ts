@@ -2,7 +2,7 @@ import { concatBytes, fromHex } from '../base/bytes.ts'
 import { LlmNodeError } from '../base/errors.ts'
 import type { Serving } from '../coverage/advert.ts'
 import type { ServingState } from '../coverage/map.ts'
-import type { EntryDeps } from '../pipeline/entry.ts'
+import type { AskDeps } from '../pipeline/ask.ts'
 import type { NodeParts } from './parts.ts'
 
 /** What this node tells the swarm about its layers. */
@@ -33,11 +33,15 @@ export function servingOf({ models }: NodeParts, state: ServingState): Serving[]
 }
 
 /** How this node's entry sees the swarm: everybody but itself. */
-export function entryDeps({ swarm, onion, identity }: NodeParts): EntryDeps {
+export function entryDeps({ swarm, onion, identity, exclusions, idle, guest }: NodeParts): AskDeps {
   return {
     holders: (modelId, recipe) =>
       swarm.holders(modelId, recipe).filter((holder) => holder.address !== identity.address),
     contact: (address, options) => swarm.contact(address, options),
     openRing: (options, run) => onion.openRing(options, run),
+    nextChange: (signal) => swarm.nextChange(signal),
+    exclusions,
+    // A guest is gone before anybody asks again.
+    ...(guest ? {} : { idle }),
   }
 }

@@ -28,6 +28,7 @@ export async function chatCompletions(c: ApiContext, parts: OpenAiParts): Promis
     maxTokens: body.max_completion_tokens ?? body.max_tokens,
     sampling: samplingOf(body, body.logprobs === true ? (body.top_logprobs ?? 0) : undefined),
     stop: stopsOf(body.stop),
+    owner: `key ${c.var.caller.name ?? ''}`,
   }
   const visited = await visit(c, parts, call)
   const head = headOf(parts, card, body.model)
