@@ -91,7 +91,7 @@ export async function saveConfig(home: Home, config: Config): Promise<void> {
 }
 
 /** The file's text, or undefined when there is none. Throws HOME_UNUSABLE when it is there but not readable. */
-async function readIfPresent(path: string): Promise<string | undefined> {
+export async function readIfPresent(path: string): Promise<string | undefined> {
   try {
     return await readFile(path, 'utf8')
   } catch (cause) {

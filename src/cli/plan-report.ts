@@ -1,0 +1,64 @@
+import { formatSpan, spanLength } from '../base/span.ts'
+import type { Machine } from '../node/detect.ts'
+import type { Plan, SpanCost } from '../node/plan.ts'
+import { formatBytes } from './output.ts'
+
+/** "16 cores, 12 GB of 16 GB memory free, 200 GB disk free, on battery (40 %)". */
+export function describeMachine({ cpu, memory, disk, gpus, battery }: Machine): string {
+  const limit = memory.limitedBy === 'cgroup' ? ' (limit of its control group)' : ''
+  return [
+    `${cpu.cores} core${cpu.cores === 1 ? '' : 's'}`,
+    `${formatBytes(memory.freeBytes)} of ${formatBytes(memory.totalBytes)} memory free${limit}`,
+    ...(disk === null ? [] : [`${formatBytes(disk.freeBytes)} disk free`]),
+    ...gpus.map(({ name }) => `${name} (not used yet)`),
+    ...(battery?.discharging ? [`on battery${battery.percent === null ? '' : ` (${battery.percent} %)`}`] : []),
+  ].join(', ')
+}
+
+/** "1.6 MB, less than a minute" */
+export function describeDownload({ downloadBytes, minutes }: SpanCost): string {
+  const time =
+    minutes === 0 ? 'from this machine' : minutes < 1 ? 'less than a minute' : `about ${Math.ceil(minutes)} min`
+  return `${formatBytes(downloadBytes)}, ${time}`
+}
+
+export function describeMemory({ memory }: SpanCost): string {
+  const { totalBytes, weightsBytes, endsBytes, kvBytes } = memory
+  const parts = [
+    `weights ${formatBytes(weightsBytes)}`,
+    ...(endsBytes > 0 ? [`ends ${formatBytes(endsBytes)}`] : []),
+    `two sessions of 2,048 tokens ${formatBytes(kvBytes)}`,
+    'the program',
+  ]
+  return `about ${formatBytes(totalBytes)} (${parts.join(', ')})`
+}
+
+export function describeFit(plan: Plan): string {
+  const { fit, nLayers } = plan
+  if (fit.limitedBy === 'model') return `all ${nLayers} layers fit`
+  if (fit.layers === 0) return `not even one of ${nLayers} layers fits (${fit.limitedBy})`
+  return `${fit.layers} of ${nLayers} layers fit (limited by ${fit.limitedBy})`
+}
+
+export function describeSwarm({ swarm, recipe }: Plan): string {
+  if (swarm.peers === 0) return 'no peer was found'
+  const gaps = swarm.gaps.map(formatSpan).join(', ')
+  const held = swarm.gaps.length === 0 ? 'every layer is held' : `held by nobody: ${gaps}`
+  return `${swarm.peers} peer${swarm.peers === 1 ? '' : 's'}, ${swarm.holders} of them with this model in ${recipe}; ${held}`
+}
+
+/** The plan for programs: spans as people write them, features as a list. */
+export function planBody(plan: Plan): Record<string, unknown> {
+  const { recommended, machine, swarm, cost: _, ...rest } = plan
+  return {
+    ...rest,
+    machine: { ...machine, cpu: { ...machine.cpu, features: [...machine.cpu.features] } },
+    swarm: { ...swarm, gaps: swarm.gaps.map(formatSpan) },
+    recommended: recommended === null ? null : costBody(recommended, recommended.reason, recommended.assignment.reason),
+  }
+}
+
+function costBody({ span, downloadBytes, diskBytes, memory, minutes }: SpanCost, reason: string, why: string) {
+  const layers = formatSpan(span)
+  return { layers, count: spanLength(span), why, reason, downloadBytes, diskBytes, minutes, memory }
+}
