@@ -1,7 +1,6 @@
 import { randomFillSync } from 'node:crypto'
 import { LlmNodeError } from '../base/errors.ts'
-import { onionLimits } from '../base/limits.ts'
-import { TAG_BYTES } from './crypto.ts'
+import { circuitFrameLength } from '../p2p/circuit-frames.ts'
 
 /** cmd of protocol.md §3. */
 export const COMMAND = {
@@ -22,36 +21,8 @@ export const DATA_HEADER_BYTES = 14
 /** Sizes of a chunk's plaintext in bytes (protocol.md §5). */
 export const CHUNK_CLASSES = [1, 5, 9, 17, 33, 60].map((kib) => kib * 1_024)
 export const MAX_CHUNK_BYTES = 61_440
-/** Each relay on a segment adds at most one layer. */
-const MAX_LAYERS = onionLimits.relayHops
 export const FLAG_FIRST = 1
 export const FLAG_LAST = 2
-
-/** Bytes that `frameLength` needs at most. */
-export const FRAME_PREFIX_BYTES = 6
-
-const DATA_LENGTHS: ReadonlySet<number> = new Set(
-  CHUNK_CLASSES.flatMap((size) => Array.from({ length: MAX_LAYERS + 1 }, (_, n) => size + TAG_BYTES * (n + 1))),
-)
-
-/**
- * How many bytes the frame that begins with `prefix` has; undefined: more of the prefix is needed. For stream readers,
- * before they keep or allocate anything. Throws BAD_FRAME on what can be no frame.
- */
-export function frameLength(prefix: Uint8Array): number | undefined {
-  const cmd = prefix[0]
-  if (cmd === undefined) return undefined
-  if (cmd === COMMAND.data) {
-    const flags = prefix[1]
-    if (flags !== undefined && flags > (FLAG_FIRST | FLAG_LAST)) throw badFrame('flags')
-    if (prefix.length < FRAME_PREFIX_BYTES) return undefined
-    const length = readU32(prefix, 2)
-    if (!DATA_LENGTHS.has(length)) throw badFrame('ctLen')
-    return DATA_HEADER_BYTES + length
-  }
-  if (cmd < COMMAND.create || cmd > COMMAND.padding) throw badFrame('cmd')
-  return CONTROL_FRAME_BYTES
-}
 
 /** The rest of the body is random, so that no length shows. */
 export function encodeControl(cmd: number, body: Uint8Array): Uint8Array {
@@ -89,10 +60,12 @@ export function writeDataHeader(frame: Uint8Array, flags: number, n: number): vo
 
 /** Throws BAD_FRAME unless the frame is whole and its length one that exists. */
 export function readDataHeader(frame: Uint8Array): DataFrameHeader {
-  if (frame.length < DATA_HEADER_BYTES || frameLength(frame) !== frame.length) throw badFrame('length')
+  if (frame.length < DATA_HEADER_BYTES || circuitFrameLength(frame) !== frame.length) throw badFrame('length')
+  const flags = frame[1] ?? 0
+  if (flags > (FLAG_FIRST | FLAG_LAST)) throw badFrame('flags')
   const high = readU32(frame, 6)
   if (high > 0x1f_ffff) throw badFrame('n')
-  return { flags: frame[1] ?? 0, n: high * 2 ** 32 + readU32(frame, 10) }
+  return { flags, n: high * 2 ** 32 + readU32(frame, 10) }
 }
 
 /** n8, big-endian. */

@@ -1,10 +1,10 @@
-import { peerIdFromMultihash, peerIdFromString } from '@libp2p/peer-id'
 import { multiaddr } from '@multiformats/multiaddr'
 import { concatBytes, createByteReader, createByteWriter } from '../base/bytes.ts'
 import { LlmNodeError } from '../base/errors.ts'
 import { onionLimits } from '../base/limits.ts'
 import { createSecret, type Secret } from '../base/secret.ts'
 import type { Span } from '../base/span.ts'
+import { PEER_ID_BYTES, peerIdFromBytes, peerIdToBytes } from '../p2p/peer-id-bytes.ts'
 import { badFrame } from './frames.ts'
 import { CREATE_BYTES, CREATED_BYTES } from './handshake-messages.ts'
 import type { PeerTarget } from './ports.ts'
@@ -43,7 +43,6 @@ export function isFailCode(code: string): code is FailCode {
   return (FAIL_CODES as readonly string[]).includes(code)
 }
 
-const PEER_ID_BYTES = 38
 const SEGMENT_ID_BYTES = 8
 export const PING_BYTES = 8
 const DTYPE_F32 = 1
@@ -59,10 +58,7 @@ export interface ExtendBody {
 
 /** Leaves out addresses beyond the 4 and the 160 bytes there is room for: callers list the best first. */
 export function encodeExtend({ target, create }: ExtendBody): Uint8Array {
-  const peerId = peerIdFromString(target.peerId).toMultihash().bytes
-  if (peerId.length !== PEER_ID_BYTES || create.length !== CREATE_BYTES) {
-    throw new LlmNodeError('BAD_INPUT', 'A hop needs an Ed25519 peer id.', { meta: { peerId: target.peerId } })
-  }
+  if (create.length !== CREATE_BYTES) throw new LlmNodeError('INTERNAL', 'A CREATE has the wrong length.')
   const addrs: Uint8Array[] = []
   let bytes = 0
   for (const text of target.addrs) {
@@ -71,7 +67,7 @@ export function encodeExtend({ target, create }: ExtendBody): Uint8Array {
     addrs.push(addr)
     bytes += 1 + addr.length
   }
-  const writer = createByteWriter().bytes(peerId).u8(addrs.length)
+  const writer = createByteWriter().bytes(peerIdToBytes(target.peerId)).u8(addrs.length)
   for (const addr of addrs) writer.u8(addr.length).bytes(addr)
   return writer.bytes(create).finish()
 }
@@ -92,18 +88,7 @@ export function decodeExtend(body: Uint8Array): ExtendBody {
   }
   const create = reader.bytes(CREATE_BYTES, 'CREATE')
   reader.end()
-  return { target: { peerId: peerIdText(peerIdBytes), addrs }, create }
-}
-
-/** Identity multihash of an Ed25519 key (libp2p peer-ids spec): 0x00 0x24, protobuf header 08 01 12 20, key. */
-const PEER_ID_PREFIX = Uint8Array.of(0x00, 0x24, 0x08, 0x01, 0x12, 0x20)
-
-function peerIdText(bytes: Uint8Array<ArrayBuffer>): string {
-  if (!PEER_ID_PREFIX.every((byte, i) => bytes[i] === byte)) throw badBody('EXTEND', 'peerId')
-  return parse('EXTEND', 'peerId', () => {
-    const digest = bytes.subarray(2)
-    return peerIdFromMultihash({ code: 0, size: digest.length, digest, bytes }).toString()
-  })
+  return { target: { peerId: peerIdFromBytes(peerIdBytes), addrs }, create }
 }
 
 export interface SegmentKeys {

@@ -18,7 +18,7 @@ export interface FrameLink {
   drained(): Promise<void>
   /**
    * Frames arrive here, whole, in order, one contiguous buffer each that the handler may keep or send on. Set once,
-   * right after the link was obtained; earlier bytes are kept. How long a frame is says `frameLength` of frames.ts.
+   * right after the link was obtained; earlier bytes are kept. src/p2p/circuit-frames.ts knows how long a frame is.
    */
   onFrame(handler: (frame: Uint8Array) => void): void
   /** Called once when the link ended in any way. `error` is undefined after a clean end. */

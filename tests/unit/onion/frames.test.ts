@@ -6,10 +6,10 @@ import {
   COMMAND,
   decodeControl,
   encodeControl,
-  frameLength,
   readDataHeader,
   writeDataHeader,
 } from '../../../src/onion/frames.ts'
+import { circuitFrameLength } from '../../../src/p2p/circuit-frames.ts'
 
 const header = (ctLen: number, flags = 0) => {
   const prefix = Buffer.from([COMMAND.data, flags, 0, 0, 0, 0])
@@ -17,31 +17,32 @@ const header = (ctLen: number, flags = 0) => {
   return prefix
 }
 
-describe('frameLength', () => {
-  it('knows control frames from the first byte and data frames from six', () => {
-    for (let cmd = 1; cmd <= 6; cmd++) expect(frameLength(Uint8Array.of(cmd))).toBe(1_024)
-    expect(frameLength(new Uint8Array(0))).toBeUndefined()
-    for (let length = 1; length < 6; length++) expect(frameLength(header(1_040).subarray(0, length))).toBeUndefined()
-    expect(frameLength(header(1_040))).toBe(1_054)
+describe('the link and the circuit agree', () => {
+  it('on the length of control frames', () => {
+    for (let cmd = 1; cmd <= 6; cmd++) expect(circuitFrameLength(encodeControl(cmd, new Uint8Array(9)))).toBe(1_024)
   })
 
-  it('accepts the classes with up to four relay layers and nothing else', () => {
+  it('on data frames: the classes with up to four relay layers and nothing else', () => {
     const legal = new Set(CHUNK_CLASSES.flatMap((size) => [1, 2, 3, 4, 5].map((tags) => size + 16 * tags)))
     const accepted: number[] = []
     for (let length = 0; length < 63_000; length++) {
       try {
-        if (frameLength(header(length)) === 14 + length) accepted.push(length)
+        if (circuitFrameLength(header(length)) === 14 + length) accepted.push(length)
       } catch (error) {
         if (!isLlmNodeError(error, 'BAD_FRAME')) throw error
       }
     }
     expect(new Set(accepted)).toEqual(legal)
-    for (const length of [2 ** 31, 2 ** 32 - 1]) expect(() => frameLength(header(length))).toThrow(/ctLen/)
+    for (const length of [2 ** 31, 2 ** 32 - 1])
+      expect(() => circuitFrameLength(header(length))).toThrow(/cannot carry/)
   })
 
-  it('refuses unknown commands and flags', () => {
-    for (const cmd of [0, 7, 15, 17, 255]) expect(() => frameLength(Uint8Array.of(cmd))).toThrow(/cmd/)
-    for (const flags of [4, 8, 128]) expect(() => frameLength(header(1_040, flags))).toThrow(/flags/)
+  it('on commands', () => {
+    const prefix = new Uint8Array(6)
+    for (const cmd of [0, 7, 15, 17, 255]) {
+      prefix[0] = cmd
+      expect(() => circuitFrameLength(prefix)).toThrow(/command/)
+    }
   })
 })
 
@@ -88,6 +89,11 @@ describe('data frames', () => {
     writeDataHeader(frame, 3, 7)
     expect(() => readDataHeader(frame.subarray(0, 1_053))).toThrow(/length/)
     expect(() => readDataHeader(frame.subarray(0, 13))).toThrow(/length/)
+    for (const flags of [4, 8, 128]) {
+      frame[1] = flags
+      expect(() => readDataHeader(frame)).toThrow(/flags/)
+    }
+    frame[1] = 3
     frame[6] = 0x80
     expect(() => readDataHeader(frame)).toThrow(/wrong n/)
   })

@@ -63,8 +63,8 @@ describe('EXTEND', () => {
     expect(() => decodeExtend(changed(39, 0))).toThrow(/multiaddr length/)
     expect(() => decodeExtend(changed(39, 160))).toThrow(/multiaddr length/)
     expect(() => decodeExtend(changed(40, 255))).toThrow(/multiaddr/)
-    expect(() => decodeExtend(changed(0, 0x12))).toThrow(/peerId/)
-    expect(() => decodeExtend(changed(5, 0x21))).toThrow(/peerId/)
+    expect(() => decodeExtend(changed(0, 0x12))).toThrow(/PeerId/)
+    expect(() => decodeExtend(changed(5, 0x21))).toThrow(/PeerId/)
     for (const length of [0, 37, 38, body.length - 1]) {
       expect(() => decodeExtend(body.subarray(0, length)), `${length}`).toThrow(/cut off|too many|not valid/)
     }
