@@ -1,14 +1,13 @@
 import { randomBytes } from 'node:crypto'
 import { Hono } from 'hono'
 import { bodyLimit } from 'hono/body-limit'
-import { routePath } from 'hono/route'
 import type { Clock } from '../base/clock.ts'
 import { apiLimits } from '../base/limits.ts'
 import type { Logger } from '../base/logger.ts'
 import { createAccess, type KeyFinder } from './access.ts'
 import { createAdminRoutes } from './admin.ts'
 import { createAdmission } from './admission.ts'
-import type { ApiContext, ApiEnv } from './caller.ts'
+import type { ApiEnv } from './caller.ts'
 import type { EventLog } from './event-log.ts'
 import { createEventStreams } from './event-stream.ts'
 import { type GuardOptions, safetyHeaders, sameSite } from './guards.ts'
@@ -16,7 +15,7 @@ import type { Inference } from './inference.ts'
 import { createMetrics } from './metrics.ts'
 import { openAiErrorBody, sendOpenAiError } from './openai/errors.ts'
 import { createOpenAiRoutes } from './openai/routes.ts'
-import { openApiDocument } from './openapi.ts'
+import { endpoints, openApiDocument } from './openapi.ts'
 import type { NodeControl } from './types.ts'
 
 export interface ApiOptions extends GuardOptions {
@@ -48,7 +47,7 @@ export function createApi(options: ApiOptions, deps: ApiDeps): Hono<ApiEnv> {
   app.use(async (c, next) => {
     const startedMs = clock.monotonicMs()
     await next()
-    metrics.request(routeOf(c), c.res.status, (clock.monotonicMs() - startedMs) / 1000)
+    metrics.request(routeOf(c.req.path), c.res.status, (clock.monotonicMs() - startedMs) / 1000)
   })
   app.use(sameSite(options))
   app.use(bodyLimit({ maxSize: apiLimits.bodyBytes, onError: (c) => tooLong(c) }))
@@ -75,11 +74,12 @@ export function createApi(options: ApiOptions, deps: ApiDeps): Hono<ApiEnv> {
   return app
 }
 
-/** The pattern, not the path: its number is bounded. */
-function routeOf(c: ApiContext): string {
-  const pattern = routePath(c, -1)
-  return pattern.endsWith('*') ? 'other' : pattern
+/** Only paths that exist are counted by themselves: others could be without number. */
+function routeOf(path: string): string {
+  return routes.has(path) ? path : path.startsWith('/v1/models/') ? '/v1/models/{id}' : 'other'
 }
+
+const routes = new Set(endpoints.map(({ path }) => path))
 
 function tooLong(c: { json(body: object, status: 413): Response }): Response {
   const message = `The body has more than ${apiLimits.bodyBytes / 1_048_576} MiB.`

@@ -106,6 +106,9 @@ export const usage = z.object({
   prompt_tokens: z.int(),
   completion_tokens: z.int(),
   total_tokens: z.int(),
+  prompt_tokens_details: z.object({
+    cached_tokens: z.int().meta({ description: 'Already computed for an earlier turn.' }),
+  }),
 })
 
 /** The one place for fields that OpenAI does not have. */

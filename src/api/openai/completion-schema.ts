@@ -11,17 +11,13 @@ import {
   unsupported,
 } from './fields.ts'
 
-const onePrompt = 'Several prompts in one request are not supported.'
-
 const prompt = z
-  .union([
-    z.string(),
-    ids,
-    z.array(z.string()).length(1, { error: onePrompt }),
-    z.array(ids).length(1, { error: onePrompt }),
-  ])
+  .union([z.string(), ids, z.array(z.string()).min(1), z.array(ids).min(1)])
+  .refine((given) => typeof given === 'string' || given.length === 1 || isNumber(given[0]), {
+    error: 'Several prompts in one request are not supported.',
+  })
   .transform((given): { text: string } | { ids: number[] } => {
-    const value = typeof given === 'string' ? given : (given as unknown[]).every(isNumber) ? given : given[0]
+    const value = typeof given === 'string' || isNumber(given[0]) ? given : given[0]
     return typeof value === 'string' ? { text: value } : { ids: value as number[] }
   })
 

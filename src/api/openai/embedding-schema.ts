@@ -5,7 +5,13 @@ import { bookkeepingFields, ids, modelName, optional, unsupported } from './fiel
 const text = z.string().min(1)
 
 const input = z
-  .union([text, ids, z.array(text).min(1).max(apiLimits.embeddings), z.array(ids).min(1).max(apiLimits.embeddings)])
+  .union([text, ids, z.array(text).min(1), z.array(ids).min(1)])
+  .refine(
+    (given) => typeof given === 'string' || typeof given[0] === 'number' || given.length <= apiLimits.embeddings,
+    {
+      error: `At most ${apiLimits.embeddings} texts in one request.`,
+    },
+  )
   .transform((given): readonly ({ text: string } | { ids: number[] })[] => {
     if (typeof given === 'string') return [{ text: given }]
     const list = typeof given[0] === 'number' ? [given as number[]] : (given as (string | number[])[])

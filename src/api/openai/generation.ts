@@ -89,6 +89,7 @@ export function usageOf(result: AskAnswer): Usage {
     prompt_tokens: result.promptTokens,
     completion_tokens: completion,
     total_tokens: result.promptTokens + completion,
+    prompt_tokens_details: { cached_tokens: result.cachedTokens },
   }
 }
 
