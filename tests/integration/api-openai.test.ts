@@ -54,7 +54,9 @@ describe('the openai SDK', () => {
     expect(chunks[0]?.choices[0]?.delta).toEqual({ role: 'assistant', content: '', refusal: null })
     const [last, usage] = chunks.slice(-2)
     expect(last?.choices[0]).toMatchObject({ delta: {}, finish_reason: choice?.finish_reason })
-    expect(usage).toMatchObject({ choices: [], usage: whole.usage })
+    expect(usage).toMatchObject({ choices: [], usage: { total_tokens: whole.usage?.total_tokens } })
+    // The circuit of the first answer was kept for the next one.
+    expect(usage?.usage?.prompt_tokens_details?.cached_tokens).toBeGreaterThan(0)
     expect(chunks.slice(0, -1).every((chunk) => chunk.usage === null)).toBe(true)
     expect(new Set(chunks.map(({ id }) => id)).size).toBe(1)
     expect(chunks.map((chunk) => chunk.choices[0]?.delta.content ?? '').join('')).toBe(choice?.message.content)
@@ -129,7 +131,9 @@ describe('the openai SDK', () => {
   })
 
   it('frees every hop within a second after an abort, streaming or not', async () => {
-    expect(hop.node.control.sessions()).toEqual([])
+    // Finished answers may leave small ones for a next turn.
+    const large = () => hop.node.control.sessions().filter(({ maxContext }) => maxContext > 1_000)
+    expect(large()).toEqual([])
     const stream = await client.chat.completions.create({
       model,
       messages: story,
@@ -139,17 +143,17 @@ describe('the openai SDK', () => {
       top_p: 1,
     })
     for await (const chunk of stream) if (chunk.choices[0]?.delta.content) break
-    await eventually(() => hop.node.control.sessions().length === 0, 1_000)
+    await eventually(() => large().length === 0, 1_000)
 
     const stop = new AbortController()
     const whole = client.chat.completions.create(
       { model, messages: story, max_tokens: 1_900, temperature: 1.5, top_p: 1 },
       { signal: stop.signal },
     )
-    await eventually(() => hop.node.control.sessions().some(({ steps }) => steps > 2), 5_000)
+    await eventually(() => large().some(({ steps }) => steps > 2), 5_000)
     stop.abort()
     await expect(whole).rejects.toBeInstanceOf(OpenAI.APIUserAbortError)
-    await eventually(() => hop.node.control.sessions().length === 0, 1_000)
+    await eventually(() => large().length === 0, 1_000)
     expect(
       entry.node.control
         .generations()
