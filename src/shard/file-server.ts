@@ -166,7 +166,8 @@ async function send(
     if (bytesRead === 0) break
     at += bytesRead
     count(bytesRead)
-    if (!response.write(chunk.subarray(0, bytesRead))) await drained(response)
+    // A client that went away during the read has had its `close` already: nothing would end the wait.
+    if (!response.write(chunk.subarray(0, bytesRead)) && !response.destroyed) await drained(response)
   }
 }
 

@@ -111,7 +111,7 @@ test('one flipped bit in one layer of one node shows in the logits of every step
       setup('first', '--layers', '0-5', '--no-ends'),
       setup('second', '--layers', '6-11', '--no-ends'),
       setup('entry', '--layers', 'none'),
-      setup('single'),
+      setup('single', '--layers', 'all'),
     ])
     const ask = async (name: string, ...how: string[]) => {
       const args = ['ask', question, '--home', sandbox.home(name), '--temperature', '0', '--logits-digest', ...how]
