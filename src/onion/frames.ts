@@ -13,9 +13,9 @@ export const COMMAND = {
   data: 16,
 } as const
 
-export const CONTROL_FRAME_BYTES = 1_024
+const CONTROL_FRAME_BYTES = 1_024
 const CONTROL_HEADER_BYTES = 4
-export const CONTROL_BODY_BYTES = CONTROL_FRAME_BYTES - CONTROL_HEADER_BYTES
+const CONTROL_BODY_BYTES = CONTROL_FRAME_BYTES - CONTROL_HEADER_BYTES
 export const DATA_HEADER_BYTES = 14
 
 /** Sizes of a chunk's plaintext in bytes (protocol.md §5). */

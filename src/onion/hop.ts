@@ -299,7 +299,8 @@ class HopCircuit {
     const { limits, timers, clock } = this.#context
     const rate = { perS: limits.relayBytesPerS, burst: limits.relayBurstBytes }
     return createSendQueue(link, {
-      maxBytes: limits.queueBytes,
+      // The entry fills the grant with data; control frames come on top.
+      maxBytes: limits.queueBytes + limits.frameSpareBytes,
       meter: this.#meter,
       timers,
       overflow: () => this.destroy('more bytes are waiting than were granted'),

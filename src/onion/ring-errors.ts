@@ -7,7 +7,7 @@ import type { HopTarget } from './ring.ts'
  * the entry's own end), `pair` the two indexes of the link that failed (−1: the entry), `peers` their transport ids,
  * `start` and `end` the hop's layers.
  */
-export function hopMeta(hops: readonly HopTarget[], hop: number): ErrorMeta {
+function hopMeta(hops: readonly HopTarget[], hop: number): ErrorMeta {
   const peer = (index: number) => hops[index]?.peerId ?? 'entry'
   const span = hops[hop]?.span
   return {

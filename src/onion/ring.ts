@@ -40,7 +40,7 @@ export interface Ring {
   readonly lifeS: number
   /**
    * Sends one forward frame around the ring. Several may be under way; they are answered in order. Waits by itself
-   * while the smallest grant on the ring is used up. Throws CIRCUIT_BROKEN, HOP_TIMEOUT, PEER_REFUSED, ABORTED.
+   * while the smallest grant on the ring is used up; `hidden` must not change before the answer. Throws CIRCUIT_BROKEN, HOP_TIMEOUT, PEER_REFUSED, ABORTED.
    */
   forward(frame: { pos: number; hidden: Float32Array; want: number }): Promise<RingResult>
   /** Milliseconds for each hop's last answer to a PING, by index; null while unknown. */

@@ -17,7 +17,7 @@ import {
   KIND,
   rowsOf,
 } from '../../../src/onion/data.ts'
-import { CHUNK_CLASSES } from '../../../src/onion/frames.ts'
+import { CHUNK_CLASSES, writeDataHeader } from '../../../src/onion/frames.ts'
 import { createOpener, createSealer } from '../../../src/onion/ratchet.ts'
 
 const secret = (bytes: Uint8Array) => createSecret(Uint8Array.from(bytes))
@@ -176,6 +176,53 @@ describe('a segment', () => {
     const frames = framesOf(third.sealer, padding(100_000), randomBytes(100_000))
     expect(() => third.opener.push(frames[1] ?? new Uint8Array(0))).toThrow(/wrong n/)
   })
+})
+
+it('no plaintext breaks the opener, and none makes it hold more than the grant', () => {
+  const header = fc.record({
+    kind: fc.constantFrom(0, 1, 2, 4, 5, 6, 255),
+    small: fc.uint8Array({ minLength: 21, maxLength: 21 }),
+    fit: fc.boolean(),
+    size: fc.constantFrom(...CHUNK_CLASSES),
+    flags: fc.integer({ min: 0, max: 3 }),
+  })
+  fc.assert(
+    fc.property(fc.array(header, { minLength: 1, maxLength: 4 }), (chunks) => {
+      const [id, material] = [randomBytes(8), randomBytes(76)]
+      const sealer = createSealer(secret(material), 'd', nodeCrypto)
+      const opener = createSegmentOpener({ id, material: secret(material) }, [], grant, nodeCrypto)
+      for (const { kind, small, fit, size, flags } of chunks) {
+        const plaintext = Buffer.alloc(size)
+        plaintext[0] = kind
+        plaintext.set(small, 1)
+        if (fit) {
+          // A header that the checks on rows let through, so that the chunks behind it are looked at, too.
+          plaintext.writeUInt16BE(1 + (small[0] ?? 0), 9)
+          plaintext.writeUInt16BE(1, 11)
+          plaintext[13] = 1
+          plaintext.writeUInt32BE(64, 14)
+          plaintext.writeUInt32BE((1 + (small[0] ?? 0)) * 256, 18)
+        }
+        const frame = new Uint8Array(14 + size + 16)
+        const aad = Buffer.alloc(29)
+        aad.write('llm/data')
+        aad.set(id, 8)
+        aad[16] = flags
+        aad.writeUInt32BE(size + 16, 17)
+        aad.writeUInt32BE(sealer.n, 25)
+        writeDataHeader(frame, flags, sealer.n)
+        sealer.seal(aad, plaintext, frame, 14)
+        try {
+          opener.push(frame)
+        } catch (error) {
+          expect(error).toMatchObject({ code: 'BAD_FRAME' })
+          break
+        }
+        expect(opener.pendingBytes).toBeLessThanOrEqual(grant.maxBytes)
+      }
+    }),
+    { numRuns: 500 },
+  )
 })
 
 describe('relay layers', () => {

@@ -215,7 +215,7 @@ describe('bytes that wait', () => {
     expect(queuedBytes).toBeLessThanOrEqual(onionLimits.queueBytes)
     // Control still gets an answer from the hop itself meanwhile.
     expect(await circuit.ask(OP.ping, randomBytes(8))).toMatchObject({ op: OP.pong })
-    for (let i = 0; i < 3; i++) push(61_000)
+    for (let i = 0; i < 4; i++) push(61_000)
     await settle()
     expect([circuit.ended, end.ended]).toEqual([true, true])
     expect(dataBytes()).toBeLessThan(100_000)
@@ -236,7 +236,7 @@ describe('bytes that wait', () => {
   })
 
   it('of a predecessor that asks and never reads', async () => {
-    const all = setUp({ limits: { queueBytes: 20 * 1_024 } })
+    const all = setUp({ limits: { queueBytes: 20 * 1_024, frameSpareBytes: 0 } })
     const client = all.peer(1)
     const circuit = await keep(client, all.hop)
     all.swarm.network.block(all.hop.peerId, client.self.peerId)

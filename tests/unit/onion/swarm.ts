@@ -29,7 +29,7 @@ export interface FakeCompute extends ComputeService {
   steps: number
 }
 
-export function createFakeCompute(queueBytes = 4 * 1_048_576): FakeCompute {
+function createFakeCompute(queueBytes = 4 * 1_048_576): FakeCompute {
   const sessions: FakeCompute['sessions'] = new Set()
   const compute: FakeCompute = {
     sessions,
