@@ -14,7 +14,7 @@ export const pipelineLimits = {
   routesTried: 5,
   recoverMs: 60_000,
   /** How long nobody may hold a layer after a failure before the answer ends with that. */
-  gapGraceMs: 3_000,
+  gapGraceMs: 2_000,
   /** Share of a circuit's life after which a generation moves to a new one (protocol.md §4: at 55 of 60 min). */
   lifeShare: 55 / 60,
   /** Chains kept for the next turn of their chats, and the tokens of KV that they may reserve on every hop in all. */
@@ -248,6 +248,8 @@ export const onionLimits = {
 
 /** Computing (src/shard: runner, ends). */
 export const shardLimits = {
+  /** A run that took less than this is run on the event loop's own thread: no timer or socket notices it. */
+  briefRunMs: 0.5,
   /** Rows of one run: a long prompt delays other sessions by at most one such run (engine.md §8). */
   runRows: 128,
   /** Calls of one session that may wait: a pipelined prefill keeps a few frames ahead, nobody needs more. */
