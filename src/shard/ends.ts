@@ -3,6 +3,7 @@ import { dirname } from 'node:path'
 import { assertInput, LlmNodeError } from '../base/errors.ts'
 import { shardLimits } from '../base/limits.ts'
 import type { ModelSpec } from '../model/spec.ts'
+import { createBriefRuns } from './brief-runs.ts'
 import { loadFinalNorm, type RowNorm } from './final-norm.ts'
 import { buildHeadGraph, graphNames, usesRowZeroPoints } from './graph.ts'
 import { type OrtRuntime, openOrt } from './ort.ts'
@@ -43,6 +44,7 @@ export async function createModelEnds(options: ModelEndsOptions): Promise<ModelE
     { hiddenSize: spec.hiddenSize, width: spec.vocabSize, keep: shardLimits.stagedHeadCounts },
     ort,
   )
+  const runs = createBriefRuns()
   let tail: Promise<unknown> = Promise.resolve()
   let closing: Promise<void> | null = null
 
@@ -61,7 +63,7 @@ export async function createModelEnds(options: ModelEndsOptions): Promise<ModelE
     binding.output(graphNames.logits, buffers.output)
     if (usesRowZeroPoints(recipe)) binding.input(graphNames.rowZeroPoints, buffers.zeroPoints)
     buffers.fill(hidden)
-    await binding.run()
+    await runs.run(binding, runRows(recipe, nTokens))
     return buffers.take(nTokens)
   }
 

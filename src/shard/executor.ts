@@ -2,6 +2,7 @@ import type { Clock } from '../base/clock.ts'
 import { shardLimits } from '../base/limits.ts'
 import { type Span, spanLength } from '../base/span.ts'
 import type { ModelSpec } from '../model/spec.ts'
+import { createBriefRuns } from './brief-runs.ts'
 import { graphNames, usesRowZeroPoints } from './graph.ts'
 import { hasFusedRotation } from './graph-layer.ts'
 import { createKvCache, type KvCache, type KvLayer } from './kv.ts'
@@ -69,6 +70,7 @@ class SingleSlotExecutor implements Executor {
   readonly #off: OrtTensor
   readonly #noKv: OrtTensor
   readonly #staging: Staging
+  readonly #runs = createBriefRuns()
   readonly #tables: Tables
 
   constructor(options: ExecutorOptions, deps: ExecutorDeps) {
@@ -139,7 +141,7 @@ class SingleSlotExecutor implements Executor {
     const buffers = await this.#prepare(session, pos, runRows(recipe, nTokens))
     buffers.fill(hidden)
     const startMs = this.#deps.clock.monotonicMs()
-    await session.binding.run()
+    await this.#runs.run(session.binding, runRows(recipe, nTokens))
     const ms = this.#deps.clock.monotonicMs() - startMs
     onRun?.({ span: session.span, pos, rows: nTokens, threads, ms })
     return buffers.take(nTokens)

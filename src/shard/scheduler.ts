@@ -150,9 +150,10 @@ class FairScheduler<Session extends Schedulable> implements Scheduler<Session> {
   #first(session: Session, jobs: Job[]): Job | undefined {
     for (let job = jobs[0]; job !== undefined; job = jobs[0]) {
       if (!job.settled && (job.done > 0 || job.pos <= session.length)) return job
+      jobs.shift()
+      if (job.settled) continue
       const message = `Rows begin at position ${job.pos}, but only ${session.length} are known.`
       job.settle(new LlmNodeError('BAD_INPUT', message, { meta: { pos: job.pos, length: session.length } }))
-      jobs.shift()
     }
     return undefined
   }
