@@ -1,0 +1,93 @@
+import { describe, expect, test } from 'vitest'
+import { LlmNodeError } from '../../../src/base/errors.ts'
+import { AVOIDED_MS, type Blame, blameOf, createExclusions } from '../../../src/pipeline/exclusions.ts'
+
+function createTestClock() {
+  let ms = 1_000
+  const advance = (by: number) => {
+    ms += by
+  }
+  return { clock: { nowMs: () => ms, monotonicMs: () => ms }, advance }
+}
+
+const link = (from: string | null, to: string | null): Blame => ({ what: 'link', from, to })
+
+describe('exclusions', () => {
+  test('a link is out for 15 s, then 30, then 60', () => {
+    const { clock, advance } = createTestClock()
+    const exclusions = createExclusions(clock)
+    for (const seconds of [15, 30, 60]) {
+      exclusions.add(link('a', 'b'))
+      expect(exclusions.penaltyMs('a', 'b')).toBe(AVOIDED_MS)
+      advance(seconds * 1_000 - 1)
+      expect(exclusions.penaltyMs('a', 'b')).toBe(AVOIDED_MS)
+      advance(1)
+      expect(exclusions.penaltyMs('a', 'b')).toBe(0)
+    }
+  })
+
+  test('after having been good for as long, it begins anew', () => {
+    const { clock, advance } = createTestClock()
+    const exclusions = createExclusions(clock)
+    exclusions.add(link('a', 'b'))
+    exclusions.add(link('a', 'b'))
+    advance(61_000)
+    exclusions.add(link('a', 'b'))
+    advance(15_000)
+    expect(exclusions.penaltyMs('a', 'b')).toBe(0)
+  })
+
+  test('only that link, in that direction', () => {
+    const exclusions = createExclusions(createTestClock().clock)
+    exclusions.add(link('a', 'b'))
+    expect(exclusions.penaltyMs('b', 'a')).toBe(0)
+    expect(exclusions.penaltyMs('a', 'c')).toBe(0)
+    expect(exclusions.penaltyMs(null, 'b')).toBe(0)
+  })
+
+  test('a peer only when two different partners failed with it', () => {
+    const exclusions = createExclusions(createTestClock().clock)
+    exclusions.add(link('a', 'b'))
+    exclusions.add(link('a', 'b'))
+    expect(exclusions.penaltyMs('x', 'b')).toBe(0)
+    exclusions.add(link('b', null))
+    expect(exclusions.penaltyMs('x', 'b')).toBe(AVOIDED_MS)
+    expect(exclusions.penaltyMs('x', 'a')).toBe(0)
+    expect(exclusions.penaltyMs(null, 'x')).toBe(0)
+  })
+
+  test('who refuses is out at once; who may be slow only costs more', () => {
+    const exclusions = createExclusions(createTestClock().clock)
+    exclusions.add({ what: 'peer', address: 'a' })
+    exclusions.add({ what: 'route', addresses: ['c', 'd'] })
+    expect(exclusions.penaltyMs('x', 'a')).toBe(AVOIDED_MS)
+    const suspect = exclusions.penaltyMs('x', 'd')
+    expect(suspect).toBeGreaterThan(0)
+    expect(suspect).toBeLessThan(AVOIDED_MS)
+  })
+
+  test('what is remembered has an end', () => {
+    const exclusions = createExclusions(createTestClock().clock)
+    for (let i = 0; i < 1_100; i++) exclusions.add({ what: 'peer', address: `p${i}` })
+    expect(exclusions.penaltyMs('x', 'p0')).toBe(0)
+    expect(exclusions.penaltyMs('x', 'p1099')).toBe(AVOIDED_MS)
+  })
+})
+
+describe('blame', () => {
+  const addresses = ['a', 'b', 'c']
+  const error = (code: 'HOP_TIMEOUT' | 'PEER_REFUSED', meta: Record<string, string | number | number[]>) =>
+    new LlmNodeError(code, 'x', { meta })
+
+  test.each([
+    ['a link between hops', error('HOP_TIMEOUT', { hop: 1, pair: [0, 1] }), link('a', 'b')],
+    ['the first link', error('HOP_TIMEOUT', { hop: 0, pair: [-1, 0] }), link(null, 'a')],
+    ['the way back', error('HOP_TIMEOUT', { hop: 3, pair: [2, 3] }), link('c', null)],
+    ['a refusal', error('PEER_REFUSED', { hop: 2, pair: [1, 2], status: 'KV_FULL' }), { what: 'peer', address: 'c' }],
+    ['bad rows', error('PEER_REFUSED', { hop: 2, pair: [1, 2], status: 'BAD_INPUT' }), link('b', 'c')],
+    ['no record', error('HOP_TIMEOUT', { address: 'b' }), { what: 'peer', address: 'b' }],
+    ['nobody in particular', error('HOP_TIMEOUT', { nHops: 3 }), { what: 'route', addresses }],
+  ])('%s', (_, thrown, expected) => {
+    expect(blameOf(thrown, addresses)).toEqual(expected)
+  })
+})
