@@ -4,7 +4,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { AskResult } from '../../src/api/types.ts'
 import { createFileServer, type FileServer } from '../../src/shard/file-server.ts'
 import { demoModel, expectedAnswer, runCli, runJson } from './cli.ts'
-import { createSwarm, type Swarm } from './swarm.ts'
+import { createSwarm, oneThread, type Swarm } from './swarm.ts'
 
 let mirror: FileServer
 let swarm: Swarm
@@ -38,10 +38,10 @@ test('a newcomer closes the gap that two nodes leave, fetches only it, and answe
   await Promise.all([
     swarm.setup('first', '--layers', '0-3', '--no-ends'),
     swarm.setup('third', '--layers', '8-11', '--no-ends'),
+    swarm.setup('asker', '--layers', 'none'),
   ])
   const first = await swarm.start('first')
   await swarm.start('third')
-  const home = swarm.sandbox.home('newcomer')
 
   const startedMs = performance.now()
   const marks: Record<string, number> = {}
@@ -65,7 +65,7 @@ test('a newcomer closes the gap that two nodes leave, fetches only it, and answe
   const node = await swarm.start('newcomer')
   mark('serving')
   expect(node.address).not.toBe(first.address)
-  const answer = await runJson<AskResult>(['ask', question, '--home', home, '--temperature', '0'])
+  const answer = await runJson<AskResult>(['ask', question, ...swarm.as('asker'), ...oneThread, '--temperature', '0'])
   mark('answered')
   expect(answer.tokens).toEqual(expected.answer_ids)
   expect(answer.exact).toBe(true)
