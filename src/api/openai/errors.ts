@@ -64,6 +64,16 @@ export function toOpenAiError(thrown: unknown): OpenAiError {
   }
 }
 
+/** For the docs: every code that has a meaning of its own, by status. */
+export function openAiErrorTable() {
+  return Object.entries(shapes)
+    .filter(([code]) => code !== 'ABORTED')
+    .map(([code, { status, type, code: openAiCode = code.toLowerCase(), retryAfterS }]) => {
+      return { code, status, type, openAiCode, retries: retryAfterS !== undefined }
+    })
+    .sort((a, b) => a.status - b.status)
+}
+
 export function openAiErrorBody(error: OpenAiErrorBody['error']): OpenAiErrorBody {
   return { error }
 }
