@@ -2,7 +2,7 @@ import { z } from 'zod'
 
 /** What the admin API answers. One schema for the routes' types, the OpenAPI document and the docs. */
 
-export const spanBody = z
+const spanBody = z
   .object({ start: z.int(), end: z.int() })
   .meta({ description: 'Layers [start, end): the end is not included.' })
 
@@ -19,7 +19,7 @@ const modelStatus = z.object({
   ends: z.boolean().meta({ description: 'The ends are held: this node can ask.' }),
 })
 
-export const healthLine = z.object({ ok: z.boolean(), text: z.string(), next: z.string().nullable() })
+const healthLine = z.object({ ok: z.boolean(), text: z.string(), next: z.string().nullable() })
 
 export const statusBody = z.object({
   address: z.string(),
@@ -74,7 +74,7 @@ export const sessionBody = z.object({
 
 export const sessionsBody = z.object({ sessions: z.array(sessionBody).readonly() })
 
-export const hopBody = z.object({
+const hopBody = z.object({
   span: spanBody,
   address: z.string().nullable().meta({ description: 'null: this node.' }),
   ms: z.number().nullable().meta({ description: 'Of one token.' }),

@@ -26,8 +26,6 @@ export const embeddingRequest = z.strictObject({
   dimensions: unsupported('dimensions'),
 })
 
-export type EmbeddingRequestBody = z.output<typeof embeddingRequest>
-
 export const embeddingList = z.object({
   object: z.literal('list'),
   data: z.array(

@@ -20,7 +20,7 @@ export function unsupported(name: string, neutral: readonly unknown[] = []) {
 }
 
 /** A field that changes nothing about the answer: taken and not used. */
-export const unused = z.unknown().optional().meta({ description: 'Taken, without effect.' })
+const unused = z.unknown().optional().meta({ description: 'Taken, without effect.' })
 
 export const modelName = z
   .string()
