@@ -84,7 +84,7 @@ class RouteAttempts implements Attempts {
     for (;;) {
       const { plan, limitMs } = await this.#nextPlan(signal)
       this.#plan = plan
-      const limit = limitMs === undefined ? undefined : AbortSignal.timeout(limitMs)
+      const limit = limitMs === undefined ? undefined : AbortSignal.timeout(Math.ceil(limitMs))
       try {
         const opened = await openPlan(
           this.#model,
