@@ -4,6 +4,7 @@ import { LlmNodeError } from '../base/errors.ts'
 import { askCommand } from './commands/ask.ts'
 import { coverageCommand } from './commands/coverage.ts'
 import { demoCommand } from './commands/demo.ts'
+import { doctorCommand } from './commands/doctor.ts'
 import { idCommand } from './commands/id.ts'
 import { keysCommand } from './commands/keys.ts'
 import { logitsCommand } from './commands/logits.ts'
@@ -28,6 +29,7 @@ const commands = [
   statusCommand,
   peersCommand,
   coverageCommand,
+  doctorCommand,
   askCommand,
   idCommand,
   keysCommand,
