@@ -1,7 +1,7 @@
 import { type Clock, systemClock } from '../base/clock.ts'
 import { type ErrorCode, isLlmNodeError, LlmNodeError } from '../base/errors.ts'
 import { pipelineLimits } from '../base/limits.ts'
-import { formatSpan, type Span } from '../base/span.ts'
+import { formatSpan, type Span, spanLength } from '../base/span.ts'
 import type { Chain } from './chain.ts'
 import {
   type ChainPlan,
@@ -206,11 +206,12 @@ class RouteAttempts implements Attempts {
       )
     })
     const layers = lost.map(({ span }) => formatSpan(span))
+    const one = lost.length === 1 && lost.every(({ span }) => spanLength(span) === 1)
     return new LlmNodeError(
       'COVERAGE_GAP',
-      `Layers ${layers.join(', ')} of ${this.#model.name} are held by nobody who answers.`,
+      `Layer${one ? ' ' : 's '}${layers.join(', ')} of ${this.#model.name} ${one ? 'is' : 'are'} held by nobody who answers.`,
       {
-        hint: `Try again later, or hold them yourself: llm-node setup --layers ${layers[0]}`,
+        hint: `Try again later, or hold ${one ? 'it' : 'them'} yourself: llm-node setup --layers ${layers[0]}`,
         meta: { layers },
         cause,
       },

@@ -1,0 +1,205 @@
+import { expect, test } from 'vitest'
+import { type ErrorCode, LlmNodeError } from '../../../src/base/errors.ts'
+import type { LayerHolder } from '../../../src/coverage/map.ts'
+import type { ModelSpec } from '../../../src/model/spec.ts'
+import type { Ring, RingOptions } from '../../../src/onion/ring.ts'
+import { createAttempts, type Failover } from '../../../src/pipeline/attempts.ts'
+import type { EntryDeps, EntryModel } from '../../../src/pipeline/entry.ts'
+
+const MINE = 'aa'.repeat(32)
+const OTHER = 'bb'.repeat(32)
+
+const model: EntryModel = {
+  name: 'M',
+  modelId: new Uint8Array(32),
+  spec: { nLayers: 8, hiddenSize: 2, maxContext: 100 } as ModelSpec,
+  recipe: 'f32/1',
+  numericsClass: MINE,
+  runner: undefined,
+  localDecodeMs: null,
+}
+
+function holder(address: string, start: number, end: number, more: Partial<LayerHolder> = {}): LayerHolder {
+  return {
+    address,
+    span: { start, end },
+    state: 'online',
+    numericsClass: MINE,
+    decodeMs: 1,
+    freeKvTokens: 1_000,
+    relayed: false,
+    rttMs: 1,
+    neighbourRttMs: new Map(),
+    ...more,
+  }
+}
+
+/** A network in which the peers of `dead` cannot be reached; what was tried, as "a b". */
+function createNetwork(holders: readonly LayerHolder[], dead: Set<string> = new Set()) {
+  const tried: string[] = []
+  const classes: string[] = []
+  const deps: EntryDeps = {
+    holders: () => holders,
+    contact: async (address) => ({
+      addressKey: new Uint8Array(32),
+      onionKey: new Uint8Array(32),
+      peerId: address,
+      addrs: [],
+    }),
+    async openRing({ hops, maxContext, numericsClass }: RingOptions) {
+      tried.push(hops.map((hop) => hop.peerId).join(' '))
+      classes.push(Buffer.from(numericsClass).toString('hex'))
+      const hop = hops.findIndex(({ peerId }) => dead.has(peerId))
+      if (hop >= 0) throw brokenAt(hop)
+      return {
+        hops,
+        maxContext,
+        maxRows: 8,
+        lifeS: 60,
+        ended: new Promise(() => {}),
+        close: async () => {},
+      } as unknown as Ring
+    },
+  }
+  return { deps, tried, classes, dead }
+}
+
+function brokenAt(hop: number, code: ErrorCode = 'PEER_UNREACHABLE', more: Record<string, string> = {}): LlmNodeError {
+  return new LlmNodeError(code, `hop ${hop}`, { meta: { hop, pair: [hop - 1, hop], ...more } })
+}
+
+const { signal } = new AbortController()
+const request = { maxContext: 10, solo: false }
+
+test('goes around what does not answer, first the link, then the peer', async () => {
+  const holders = [
+    holder('a', 0, 4),
+    holder('a2', 0, 4, { decodeMs: 2 }),
+    holder('b', 4, 8),
+    holder('b2', 4, 8, { decodeMs: 5 }),
+  ]
+  const { deps, tried } = createNetwork(holders, new Set(['b']))
+  const failovers: Failover[] = []
+  const attempts = createAttempts(model, { request, onFailover: (each) => failovers.push(each) }, deps)
+  const { chain } = await attempts.open(signal)
+  expect(tried).toEqual(['a b', 'a2 b', 'a b2'])
+  expect(chain.hops.map(({ address }) => address)).toEqual(['a', 'b2'])
+  expect(failovers.map(({ reason }) => reason)).toEqual(['PEER_UNREACHABLE', 'PEER_UNREACHABLE'])
+})
+
+test('a chain in use that breaks is followed by one without the broken link, with the same context', async () => {
+  const { deps, tried } = createNetwork([holder('a', 0, 8), holder('a2', 0, 8, { decodeMs: 2 })])
+  const attempts = createAttempts(model, { request: { ...request, roomyContext: 50 } }, deps)
+  const first = await attempts.open(signal)
+  expect(first.chain.maxContext).toBe(50)
+  attempts.failed(brokenAt(0, 'HOP_TIMEOUT'))
+  expect((await attempts.open(signal)).chain.maxContext).toBe(50)
+  expect(tried).toEqual(['a', 'a2'])
+})
+
+test('who refuses is left out, whoever asks it', async () => {
+  const holders = [
+    holder('a', 0, 4),
+    holder('a2', 0, 4, { decodeMs: 2 }),
+    holder('b', 4, 8),
+    holder('b2', 4, 8, { decodeMs: 9 }),
+  ]
+  const { deps, tried } = createNetwork(holders)
+  const attempts = createAttempts(model, { request }, deps)
+  await attempts.open(signal)
+  attempts.failed(brokenAt(1, 'PEER_REFUSED', { status: 'KV_FULL' }))
+  await attempts.open(signal)
+  expect(tried).toEqual(['a b', 'a b2'])
+})
+
+test('an answer goes on in the class in which it began', async () => {
+  const holders = [
+    holder('mine', 0, 8),
+    holder('other', 0, 8, { numericsClass: OTHER, decodeMs: 0.1 }),
+    holder('mine2', 0, 8, { decodeMs: 9 }),
+  ]
+  const { deps, tried, classes } = createNetwork(holders)
+  const attempts = createAttempts(model, { request }, deps)
+  expect((await attempts.open(signal)).exact).toBe(true)
+  attempts.failed(brokenAt(0))
+  expect((await attempts.open(signal)).exact).toBe(true)
+  expect(tried).toEqual(['mine', 'mine2'])
+  expect(new Set(classes)).toEqual(new Set([MINE]))
+})
+
+test('after five ways it is enough, with the error of the last one', async () => {
+  const holders = Array.from({ length: 8 }, (_, i) => holder(`p${i}`, 0, 8, { decodeMs: i + 1 }))
+  const { deps, tried } = createNetwork(holders, new Set(holders.map(({ address }) => address)))
+  const attempts = createAttempts(model, { request }, deps)
+  await expect(attempts.open(signal)).rejects.toMatchObject({ code: 'PEER_UNREACHABLE' })
+  expect(tried).toEqual(['p0', 'p1', 'p2', 'p3', 'p4'])
+})
+
+test('a minute is enough as well; an answer in between begins it anew', async () => {
+  let ms = 0
+  const clock = { nowMs: () => ms, monotonicMs: () => ms }
+  const { deps } = createNetwork(Array.from({ length: 8 }, (_, i) => holder(`p${i}`, 0, 8)))
+  const attempts = createAttempts(model, { request, clock }, deps)
+  await attempts.open(signal)
+  attempts.failed(brokenAt(0))
+  ms += 59_000
+  attempts.failed(brokenAt(0))
+  attempts.worked()
+  ms += 59_000
+  attempts.failed(brokenAt(0))
+  ms += 60_000
+  expect(() => attempts.failed(brokenAt(0))).toThrow('hop 0')
+})
+
+test('what another way cannot mend ends the answer', async () => {
+  const { deps } = createNetwork([holder('a', 0, 8), holder('b', 0, 8)])
+  const attempts = createAttempts(model, { request }, deps)
+  await attempts.open(signal)
+  for (const code of ['ENGINE_FAILED', 'CONTEXT_TOO_LONG', 'LIMIT', 'ABORTED'] as const) {
+    expect(() => attempts.failed(new LlmNodeError(code, 'no'))).toThrow('no')
+  }
+})
+
+test('a gap from the start is told at once', async () => {
+  const { deps } = createNetwork([holder('a', 0, 4)])
+  await expect(createAttempts(model, { request }, deps).open(signal)).rejects.toMatchObject({
+    code: 'COVERAGE_GAP',
+    meta: { layers: ['4-7'] },
+  })
+})
+
+test('who failed and is the only one is tried once more; if it is back, the answer goes on', async () => {
+  const { deps, tried } = createNetwork([holder('a', 0, 4), holder('b', 4, 8)])
+  const attempts = createAttempts(model, { request }, deps)
+  await attempts.open(signal)
+  attempts.failed(brokenAt(1, 'CIRCUIT_BROKEN'))
+  await attempts.open(signal)
+  expect(tried).toEqual(['a b', 'a b'])
+})
+
+test('a gap that somebody fills within the grace', async () => {
+  const holders = [holder('a', 0, 4), holder('b', 4, 8)]
+  const { deps, tried, dead } = createNetwork(holders)
+  let tell = () => {}
+  const nextChange = () => new Promise<void>((resolve) => (tell = resolve))
+  const attempts = createAttempts(model, { request }, { ...deps, nextChange })
+  await attempts.open(signal)
+  dead.add('b')
+  attempts.failed(brokenAt(1, 'CIRCUIT_BROKEN'))
+  const opened = attempts.open(signal)
+  await expect.poll(() => tried.length).toBe(2)
+  holders.push(holder('late', 4, 8))
+  tell()
+  expect((await opened).chain.hops.map(({ address }) => address)).toEqual(['a', 'late'])
+})
+
+test('a gap that nobody fills names its layers, and can be broken off', async () => {
+  const { deps, dead } = createNetwork([holder('a', 0, 4), holder('b', 4, 8)])
+  const attempts = createAttempts(model, { request }, deps)
+  await attempts.open(signal)
+  dead.add('b')
+  attempts.failed(brokenAt(1, 'CIRCUIT_BROKEN'))
+  const gone = AbortSignal.timeout(50)
+  await expect(attempts.open(gone)).rejects.toMatchObject({ code: 'ABORTED' })
+  await expect(attempts.open(signal)).rejects.toMatchObject({ code: 'COVERAGE_GAP', meta: { layers: ['4-7'] } })
+})
