@@ -23,6 +23,11 @@ export default defineConfig({
           fileParallelism: false,
         },
       },
+      {
+        extends: true,
+        // Network namespaces: Linux, root and iproute2; skipped with the reason elsewhere.
+        test: { name: 'net', include: ['tests/net/**/*.test.ts'], testTimeout: 120_000, fileParallelism: false },
+      },
     ],
   },
 })

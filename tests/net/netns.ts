@@ -10,6 +10,8 @@ const IP = 'ip'
 export interface TestLan {
   /** IPv4 address of machine `i`, from 0. */
   addressOf(i: number): string
+  /** Words before a command that make it run on machine `i`. */
+  prefixOf(i: number): string[]
   /** Starts a program on machine `i`; it is killed with the LAN. */
   spawn(i: number, command: string, args: readonly string[]): ChildProcess
   /** Pulls the cable of machine `i`, or plugs it in again. */
@@ -59,6 +61,7 @@ export async function createLan(options: { machines: number }): Promise<TestLan>
   }
   return {
     addressOf: (i) => addressOf(i),
+    prefixOf: (i) => ['ip', 'netns', 'exec', names[i] ?? ''],
     spawn(i, command, args) {
       const name = names[i] ?? ''
       const child = spawn(IP, ['netns', 'exec', name, command, ...args], { stdio: ['pipe', 'pipe', 'inherit'] })
