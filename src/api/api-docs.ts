@@ -56,7 +56,7 @@ site, are refused. Bodies have at most 4 MiB.
 ## What is different from OpenAI
 
 - Sampling fields that are absent come from the model's own generation_config.json. \`top_k\`, \`min_p\`,
-  \`repetition_penalty\` and \`chat_template_kwargs\` are taken as well. The same request with the same \`seed\` has the same
+  \`repetition_penalty\`, \`ignore_eos\` and \`chat_template_kwargs\` are taken as well. The same request with the same \`seed\` has the same
   answer, whichever nodes compute it, as long as \`llm_node.exact\` is true.
 - \`max_tokens\` is 512 when absent (16 for /v1/completions), or what is left of the model's context.
 - What a model thinks in \`<think>\` comes in \`reasoning_content\`; \`logprobs\` cover those tokens as well.

@@ -34,6 +34,8 @@ export interface GenerationCall {
   /** Absent fields come from the model's generation_config.json. */
   readonly sampling: Partial<SamplingParams>
   readonly stop: readonly string[]
+  /** Go on past the model's end tokens. */
+  readonly ignoreEnd?: boolean
   /** The caller: what an answer leaves for the next turn of its chat is for nobody else. */
   readonly owner?: string | undefined
 }

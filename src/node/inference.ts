@@ -17,7 +17,7 @@ export function createInference(parts: NodeParts): Inference {
     generate(call, signal) {
       const model = chooseModel(askables(), call.model)
       const { prompt, sampling, stop, owner } = call
-      const run = { ignoreEnd: false, logitsDigest: false, ...whereOf(call.where), signal }
+      const run = { ignoreEnd: call.ignoreEnd === true, logitsDigest: false, ...whereOf(call.where), signal }
       return parts.generations.follow(
         model.name,
         ask(model, { prompt, sampling, stop, owner, maxTokens: call.maxTokens, ...run }, deps),

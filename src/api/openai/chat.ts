@@ -28,6 +28,7 @@ export async function chatCompletions(c: ApiContext, parts: OpenAiParts): Promis
     maxTokens: body.max_completion_tokens ?? body.max_tokens,
     sampling: samplingOf(body, body.logprobs === true ? (body.top_logprobs ?? 0) : undefined),
     stop: stopsOf(body.stop),
+    ignoreEnd: body.ignore_eos === true,
     owner: `key ${c.var.caller.name ?? ''}`,
   }
   const visited = await visit(c, parts, call)

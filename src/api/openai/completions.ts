@@ -29,6 +29,7 @@ export async function completions(c: ApiContext, parts: OpenAiParts): Promise<Re
     maxTokens: body.max_tokens ?? DEFAULT_MAX_TOKENS,
     sampling: samplingOf(body, body.logprobs),
     stop: stopsOf(body.stop),
+    ignoreEnd: body.ignore_eos === true,
   }
   const visited = await visit(c, parts, call)
   const head: AnswerHead = {

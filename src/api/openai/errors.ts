@@ -26,6 +26,7 @@ const shapes: Partial<Record<ErrorCode, Shape>> = {
   OUT_OF_MEMORY: { status: 429, type: 'rate_limit_error', code: 'rate_limit_exceeded', retryAfterS: 5 },
   COVERAGE_GAP: { status: 503, type: 'server_error', retryAfterS: 10 },
   COVERAGE_FRAGMENTED: { status: 503, type: 'server_error', retryAfterS: 10 },
+  NO_RELAY: { status: 503, type: 'server_error', retryAfterS: 10 },
   PEER_UNREACHABLE: { status: 503, type: 'server_error', retryAfterS: 2 },
   PEER_REFUSED: { status: 503, type: 'server_error', retryAfterS: 2 },
   CIRCUIT_BROKEN: { status: 503, type: 'server_error', retryAfterS: 1 },

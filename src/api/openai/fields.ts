@@ -50,7 +50,12 @@ export const samplingFields = {
   repetition_penalty: optional(z.number().gt(0).max(100).meta({ description: 'Beyond OpenAI. 1: off.' })),
 }
 
-export const lengthFields = { max_tokens: optional(tokenCount) }
+export const lengthFields = {
+  max_tokens: optional(tokenCount),
+  ignore_eos: optional(
+    z.boolean().meta({ description: "Beyond OpenAI. Go on past the model's end tokens: for measuring." }),
+  ),
+}
 
 export const maxCompletionTokens = optional(tokenCount.meta({ description: 'The newer name of max_tokens.' }))
 

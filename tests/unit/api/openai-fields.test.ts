@@ -18,6 +18,7 @@ describe('a chat request', () => {
     ['repetition_penalty', { repetition_penalty: 1.1 }, { sampling: { repetitionPenalty: 1.1 } }],
     ['frequency_penalty', { frequency_penalty: -2 }, { sampling: { frequencyPenalty: -2 } }],
     ['presence_penalty', { presence_penalty: 2 }, { sampling: { presencePenalty: 2 } }],
+    ['ignore_eos', { ignore_eos: true }, { ignoreEnd: true }],
     ['seed', { seed: -5 }, { sampling: { seed: -5 } }],
     ['stop, one', { stop: 'x' }, { stop: ['x'] }],
     ['stop, some', { stop: ['x', 'y'] }, { stop: ['x', 'y'] }],
