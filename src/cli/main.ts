@@ -2,12 +2,17 @@ import yargs, { type CommandModule } from 'yargs'
 import { hideBin } from 'yargs/helpers'
 import { LlmNodeError } from '../base/errors.ts'
 import { askCommand } from './commands/ask.ts'
+import { configCommand } from './commands/config.ts'
+import { bootstrapCommand } from './commands/bootstrap.ts'
 import { coverageCommand } from './commands/coverage.ts'
 import { demoCommand } from './commands/demo.ts'
 import { doctorCommand } from './commands/doctor.ts'
 import { idCommand } from './commands/id.ts'
+import { inviteCommand, joinCommand, networkCommand } from './commands/join.ts'
 import { keysCommand } from './commands/keys.ts'
 import { logitsCommand } from './commands/logits.ts'
+import { logsCommand } from './commands/logs.ts'
+import { modelsCommand } from './commands/models.ts'
 import { peersCommand } from './commands/peers.ts'
 import { planCommand } from './commands/plan.ts'
 import { setupCommand } from './commands/setup.ts'
@@ -30,8 +35,15 @@ const commands = [
   peersCommand,
   coverageCommand,
   doctorCommand,
+  modelsCommand,
+  configCommand,
+  logsCommand,
   askCommand,
   idCommand,
+  inviteCommand,
+  joinCommand,
+  networkCommand,
+  bootstrapCommand,
   keysCommand,
   logitsCommand,
   tokenizeCommand,
@@ -56,6 +68,7 @@ try {
     .usage('$0 <verb>\n\nRun a language model together with other people, without a server.')
     // Each reads its own flags, which the type of the list cannot say.
     .command(commands as unknown as CommandModule<GlobalArguments, GlobalArguments>[])
+    .completion('completion', 'Print a script for shell completion')
     .demandCommand(1, 'Say what to do, for example: llm-node demo')
     .recommendCommands()
     .strict()

@@ -1,18 +1,35 @@
 import type { Argv, CommandModule } from 'yargs'
+import type { ReadyState } from '../../node/serve.ts'
 import { addNodeOptions, type GlobalArguments, homeOf, type NodeArguments, overridesOf } from '../context.ts'
 import { interruptSignal, interruptWithStdin } from '../interrupt.ts'
 import { printJson, printLine } from '../output.ts'
 
 interface StartArguments extends GlobalArguments, NodeArguments {
   tied: boolean
+  detach: boolean
+  printSystemd: boolean
 }
 
 export const startCommand: CommandModule<GlobalArguments, StartArguments> = {
   command: 'start',
   describe: 'Run the node: serve its layers and take part in the network',
   builder: (yargs): Argv<StartArguments> =>
-    addNodeOptions(yargs).option('tied', { type: 'boolean', default: false, hidden: true }),
+    addNodeOptions(yargs)
+      .option('detach', { type: 'boolean', default: false, describe: 'Go on in the background; see llm-node logs' })
+      .option('print-systemd', { type: 'boolean', default: false, describe: 'Print a unit for systemctl --user' })
+      .option('tied', { type: 'boolean', default: false, hidden: true }) as unknown as Argv<StartArguments>,
   async handler(argv) {
+    if (argv.printSystemd) {
+      const { systemdUnit } = await import('../../node/detach.ts')
+      return void process.stdout.write(systemdUnit(repeated()))
+    }
+    if (argv.detach) {
+      const { startDetached } = await import('../../node/detach.ts')
+      const state = await startDetached(homeOf(argv), repeated())
+      if (argv.json) return printJson('start', { ...state })
+      printState(state)
+      return printLine(`Process ${state.pid} goes on in the background. Stop it with: llm-node stop`)
+    }
     const { serve } = await import('../../node/serve.ts')
     const signal = interruptSignal()
     if (argv.tied) interruptWithStdin()
@@ -22,18 +39,30 @@ export const startCommand: CommandModule<GlobalArguments, StartArguments> = {
         signal,
         onReady(state) {
           if (argv.json) return printJson('start', { ...state })
-          printLine(`address   ${state.address}`)
-          for (const address of state.listening) printLine(`listening ${address}`)
-          printLine(`api       ${state.apiUrl}`)
-          printLine(
-            state.serving.length === 0
-              ? 'serving   nothing: this node only asks'
-              : `serving   ${state.serving.join(', ')}`,
-          )
+          printState(state)
+          printLine(`invite    ${state.invite ?? 'private network: llm-node invite shows it'}`)
           printLine('Stop with Ctrl-C.')
         },
       },
     )
     if (!argv.json) printLine('Stopped.')
   },
+}
+
+function printState(state: ReadyState): void {
+  printLine(`address   ${state.address}`)
+  for (const address of state.listening) printLine(`listening ${address}`)
+  printLine(`api       ${state.apiUrl}`)
+  printLine(
+    state.serving.length === 0 ? 'serving   nothing: this node only asks' : `serving   ${state.serving.join(', ')}`,
+  )
+}
+
+/** The flags of this command line, for a process that shall do the same. */
+function repeated(): string[] {
+  const args = process.argv.slice(2)
+  return args
+    .slice(args.indexOf('start') + 1)
+    .concat(args.slice(0, args.indexOf('start')))
+    .filter((arg) => !['--detach', '--print-systemd', '--json'].includes(arg))
 }

@@ -1,18 +1,34 @@
-import type { CommandModule } from 'yargs'
+import { setTimeout as delay } from 'node:timers/promises'
+import type { Argv, CommandModule } from 'yargs'
 import type { StatusBody } from '../../api/types.ts'
 import { formatSpan } from '../../base/span.ts'
 import { connectAdmin } from '../../node/admin-client.ts'
 import { type GlobalArguments, homeOf } from '../context.ts'
+import { interruptSignal } from '../interrupt.ts'
 import { formatBytes, printJson, printLine } from '../output.ts'
 
-export const statusCommand: CommandModule<GlobalArguments, GlobalArguments> = {
+interface StatusArguments extends GlobalArguments {
+  watch: boolean
+}
+
+const WATCH_MS = 1_000
+
+export const statusCommand: CommandModule<GlobalArguments, StatusArguments> = {
   command: 'status',
   describe: 'What the running node does',
+  builder: (yargs): Argv<StatusArguments> =>
+    yargs.option('watch', { type: 'boolean', default: false, describe: 'Again every second until Ctrl-C' }),
   async handler(argv) {
     const admin = await connectAdmin(homeOf(argv))
-    const status = await admin.get<StatusBody>('/api/status')
-    if (argv.json) printJson('status', { ...status })
-    else printStatus(status)
+    const signal = interruptSignal()
+    do {
+      const status = await admin.get<StatusBody>('/api/status')
+      // Home and clear: the picture stays in its place.
+      if (argv.watch && !argv.json && process.stdout.isTTY) process.stdout.write('\x1b[H\x1b[2J')
+      if (argv.json) printJson('status', { ...status })
+      else printStatus(status)
+      if (argv.watch) await delay(WATCH_MS, undefined, { signal }).catch(() => {})
+    } while (argv.watch && !signal.aborted)
   },
 }
 
