@@ -1,6 +1,13 @@
 import { z } from 'zod'
 import { LlmNodeError } from './errors.ts'
 
+/** Names go into mDNS, protocol names and VER. */
+const networkName = /^[a-z0-9][a-z0-9.-]{0,62}$/
+
+export function isNetworkName(text: string): boolean {
+  return networkName.test(text)
+}
+
 /** One schema for the file, the environment and the flags. A field that is added gets a default here. */
 const modelEntry = z.strictObject({
   /** What people call it: the last part of the source. */
@@ -21,10 +28,9 @@ export const configSchema = z.strictObject({
   network: z
     .strictObject({
       /** Part of every handshake, signature and discovery tag: two names never mix. */
-      name: z
-        .string()
-        .regex(/^[a-z0-9][a-z0-9.-]{0,62}$/, 'use 1 to 63 of a-z, 0-9, dot and dash')
-        .default('llm-node'),
+      name: z.string().regex(networkName, 'use 1 to 63 of a-z, 0-9, dot and dash').default('llm-node'),
+      /** The network has a pre-shared key, kept beside the node's own keys: without it nothing starts. */
+      private: z.boolean().default(false),
       mdns: z.boolean().default(true),
       /** Multiaddrs with /p2p/PEERID, dialled at start. */
       bootstrap: z.array(z.string()).max(32).default([]),

@@ -126,6 +126,13 @@ export const downloadLimits = {
 export const p2pLimits = {
   /** An `llm://` text: 60 characters of address and 6 hints of at most 255 characters, percent-encoded, fit easily. */
   uriCharacters: 4_096,
+  /** Addresses in one invite, and its characters: 8 × 215 for addresses, 700 for everything else. */
+  inviteAddrs: 8,
+  inviteCharacters: 2_560,
+  /** Private networks whose key one home keeps. */
+  networkKeys: 64,
+  /** Petnames in one home, ~300 B each. */
+  contacts: 10_000,
   /** Addresses in a contact record, and hints in an `llm://` text (swarm.md §2). */
   addressesPerPeer: 6,
   /** One multiaddr in its binary form, as in EXTEND (protocol.md §3). */
@@ -292,6 +299,13 @@ export const cliLimits = {
 
 /** Adverts and their exchange (src/coverage). */
 export const coverageLimits = {
+  /** Relays used at the ends of circuits, and how long each is kept (protocol.md §4: 3, for 120 days). */
+  guardsInUse: 3,
+  guardMs: 120 * 86_400_000,
+  /** Guards remembered with those that are away: who drives the honest ones off gets at most so many turns. */
+  guardsKept: 6,
+  /** Chats whose profile is remembered: 100 B each. */
+  chatProfiles: 1_024,
   /** One serving advert with its signature (swarm.md §2). */
   advertBytes: 1_024,
   /** Models that one advert names; each costs 90 bytes and 4 a layer. */

@@ -25,6 +25,7 @@ export function exitCodeOf(code: ErrorCode): number {
       return 4
     case 'COVERAGE_GAP':
     case 'COVERAGE_FRAGMENTED':
+    case 'NO_RELAY':
     case 'PEER_UNREACHABLE':
     case 'PEER_REFUSED':
     case 'CIRCUIT_BROKEN':
@@ -34,6 +35,7 @@ export function exitCodeOf(code: ErrorCode): number {
     case 'BAD_RECORD':
     case 'BAD_FRAME':
     case 'AUTH_FAILED':
+    case 'CONTACT_CHANGED':
     case 'LIMIT':
       return 5
     case 'ABORTED':

@@ -21,6 +21,7 @@ import { type Home, loadConfig, prepareHome } from './home.ts'
 import { createInference } from './inference.ts'
 import { listenAddresses } from './listen.ts'
 import { loadModel } from './load-model.ts'
+import { type ResolvedNetwork, resolveNetwork } from './networks.ts'
 import { createSignal, watchNode } from './node-events.ts'
 import { listeningOf, type NodeParts } from './parts.ts'
 import { entryDeps, servingOf } from './serving.ts'
@@ -37,7 +38,7 @@ export interface NodeOptions {
 /** A node in this process: identity, network, circuits, layers. */
 export interface LlmNode {
   readonly address: string
-  readonly network: string
+  readonly network: ResolvedNetwork
   readonly config: Config
   readonly control: NodeControl
   readonly inference: Inference
@@ -62,10 +63,12 @@ export async function createNode(
   const { logger } = deps
   await prepareHome(home)
   const config = await loadConfig(home, options)
+  const network = await resolveNetwork(home, config)
   const identity = await loadOrCreateIdentity(home.keysFolder, { nowMs: Date.now() })
   const peer = await createPeerNode(
     {
-      network: config.network.name,
+      network: network.version,
+      preSharedKey: network.preSharedKey,
       version: nodeVersion(),
       listen: await listenAddresses(config.network),
       mdns: config.network.mdns,
@@ -79,18 +82,18 @@ export async function createNode(
   const sessionsChanged = createSignal()
   const hops = createHopServer({ onSessions: sessionsChanged.fire })
   const swarm = await createSwarmView(
-    { network: config.network.name, version: nodeVersion(), folder: guest ? undefined : home.dataFolder },
+    { network: network.version, version: nodeVersion(), folder: guest ? undefined : home.dataFolder },
     { peer, identity, clock: systemClock, logger },
   )
   const onion = createOnionService(
-    { identity, network: config.network.name, relay: !guest, lan: true, published: () => !guest },
+    { identity, network: network.version, relay: !guest, lan: true, published: () => !guest },
     { transport: peer, compute: guest ? null : hops, clock: systemClock, logger },
   )
   const generations = createGenerations(events)
   const idle = createIdleChains()
   const exclusions = createExclusions(systemClock)
   const state = { events, generations, exclusions, idle, models: [], startedMs, guest }
-  const parts: NodeParts = { config, identity, peer, onion, hops, swarm, ...state }
+  const parts: NodeParts = { config, network, identity, peer, onion, hops, swarm, ...state }
   return assemble(parts, options, { ...deps, stopWatching: watchNode(parts, sessionsChanged) })
 }
 
@@ -104,7 +107,7 @@ function assemble(
   const state: { stopping?: Promise<void> } = {}
   return {
     address: identity.address,
-    network: config.network.name,
+    network: parts.network,
     config,
     control,
     inference: createInference(parts),

@@ -9,10 +9,12 @@ import type { HopServer } from '../pipeline/hop-server.ts'
 import type { IdleChains } from '../pipeline/idle-chains.ts'
 import type { Generations } from './generations.ts'
 import type { LoadedModel } from './load-model.ts'
+import type { ResolvedNetwork } from './networks.ts'
 
 /** What the parts of a running node share. */
 export interface NodeParts {
   readonly config: Config
+  readonly network: ResolvedNetwork
   readonly identity: Identity
   readonly peer: PeerNode
   readonly onion: OnionService

@@ -3,6 +3,7 @@ import { LlmNodeError } from '../base/errors.ts'
 import { createLogger } from '../base/logger.ts'
 import { formatSpan } from '../base/span.ts'
 import { loadConfig } from './home.ts'
+import { makeInvite } from './joining.ts'
 import { createNode, type LlmNode, type NodeOptions } from './node.ts'
 import { readRunFile, removeRunFile, writeRunFile } from './run-file.ts'
 import { type HttpServer, serveHttp } from './serve-http.ts'
@@ -15,6 +16,8 @@ export interface ReadyState {
   readonly apiUrl: string
   /** "demo-qwen3 4-7", one for each model of which layers are served. */
   readonly serving: readonly string[]
+  /** For a friend to join; null in a private network, whose key it would hold: `invite` shows it. */
+  readonly invite: string | null
 }
 
 /**
@@ -46,13 +49,18 @@ export async function serve(
     await node.start()
     const state = { pid: process.pid, apiUrl: server.url, address: node.address }
     await writeRunFile(home, { ...state, token })
-    run.onReady({ ...state, listening: node.listening(), serving: servingTexts(node) })
+    run.onReady({ ...state, listening: node.listening(), serving: servingTexts(node), invite: inviteFor(node) })
     await aborted(AbortSignal.any([run.signal, stopping.signal]))
   } finally {
     await node.stop()
     server?.close()
     await removeRunFile(home)
   }
+}
+
+function inviteFor({ network, config, ...node }: LlmNode): string | null {
+  if (network.preSharedKey !== undefined) return null
+  return makeInvite({ network, config, listening: node.listening() }).line
 }
 
 function servingTexts(node: LlmNode): string[] {

@@ -11,6 +11,7 @@ import { createPeerNode, type PeerNode } from '../p2p/peer-node.ts'
 import { findAdmin } from './admin-client.ts'
 import { type Home, prepareHome } from './home.ts'
 import { listenAddresses } from './listen.ts'
+import { resolveNetwork } from './networks.ts'
 import { nodeVersion } from './version.ts'
 
 /** What others hold of one model, by recipe ("i8/1"). */
@@ -53,12 +54,13 @@ export async function lookAround(
   const { network } = config
   const identity = await loadOrCreateIdentity(home.keysFolder, { nowMs: Date.now() })
   const listen = await listenAddresses({ ...network, port: 0 })
-  const { mdns, bootstrap, name } = network
+  const { mdns, bootstrap } = network
+  const { version: ver, preSharedKey } = await resolveNetwork(home, config)
   const peer = await createPeerNode(
-    { network: name, version: nodeVersion(), listen, mdns, bootstrap },
+    { network: ver, preSharedKey, version: nodeVersion(), listen, mdns, bootstrap },
     { identity, logger: deps.logger },
   )
-  const view = { network: name, version: nodeVersion() }
+  const view = { network: ver, version: nodeVersion() }
   const swarm = await createSwarmView(view, { peer, identity, clock: systemClock, logger: deps.logger })
   try {
     await peer.start()

@@ -6,13 +6,16 @@ import type { Libp2p, PeerInfo } from '@libp2p/interface'
 import { mdns } from '@libp2p/mdns'
 import { noise } from '@libp2p/noise'
 import { type Ping, ping } from '@libp2p/ping'
+import { preSharedKey } from '@libp2p/pnet'
 import { tcp } from '@libp2p/tcp'
 import { yamux } from '@libp2p/yamux'
 import { LevelDatastore } from 'datastore-level'
 import { createLibp2p, type Libp2pOptions } from 'libp2p'
+import { toHex, utf8 } from '../base/bytes.ts'
 import { LlmNodeError } from '../base/errors.ts'
 import { p2pLimits } from '../base/limits.ts'
 import type { Logger } from '../base/logger.ts'
+import type { Secret } from '../base/secret.ts'
 import type { Identity } from './identity.ts'
 import { mdnsServiceTag } from './network.ts'
 import type { TransportName } from './peer-addrs.ts'
@@ -26,6 +29,8 @@ export interface HostOptions {
   readonly mdnsIntervalMs: number
   readonly folder: string | undefined
   readonly version: string
+  /** 32 bytes: a private network. Only over TCP, since libp2p lets QUIC past the gate (skipProtection). */
+  readonly preSharedKey: Secret | undefined
 }
 
 type Services = { identify: Identify; ping: Ping }
@@ -39,7 +44,8 @@ export async function createHost(
 ): Promise<{ host: Host; close: () => Promise<void> }> {
   const datastore = options.folder === undefined ? undefined : await openDatastore(options.folder, deps.logger)
   const discovery = options.mdns ? localDiscovery(options, deps.onFound) : undefined
-  const quic = options.transports.includes('quic') ? await quicTransport(deps.logger) : undefined
+  const usesQuic = options.transports.includes('quic') && options.preSharedKey === undefined
+  const quic = usesQuic ? await quicTransport(deps.logger) : undefined
   try {
     const host = await createLibp2p<Services>({
       ...connectionSettings(),
@@ -49,6 +55,7 @@ export async function createHost(
       addresses: { listen: options.listen.filter((addr) => quic !== undefined || !addr.includes('/quic')) },
       transports: quic === undefined ? [tcp()] : [tcp(), quic],
       connectionEncrypters: [singleWrite(noise())],
+      ...(options.preSharedKey === undefined ? {} : { connectionProtector: gate(options.preSharedKey) }),
       streamMuxers: [yamux(yamuxSettings)],
       peerDiscovery: discovery === undefined ? [] : [discovery.factory],
       services: { identify: identify(), ping: ping(pingSettings) },
@@ -60,6 +67,11 @@ export async function createHost(
     await datastore?.close()
     throw error
   }
+}
+
+/** Everything on the wire is enciphered with the network's key, down to the first negotiation (libp2p's pnet v1). */
+function gate(key: Secret): ReturnType<typeof preSharedKey> {
+  return preSharedKey({ psk: utf8(`/key/swarm/psk/1.0.0/\n/base16/\n${toHex(key.reveal())}`) })
 }
 
 /** libp2p's own monitor pings, too; with one stream each the two would refuse each other. */

@@ -2,6 +2,7 @@ import type { Connection, PeerInfo } from '@libp2p/interface'
 import { LlmNodeError } from '../base/errors.ts'
 import { p2pLimits } from '../base/limits.ts'
 import type { Logger } from '../base/logger.ts'
+import type { Secret } from '../base/secret.ts'
 import { CIRCUIT_HEADER_BYTES, CIRCUIT_PROTOCOL, circuitFrameLength } from './circuit-frames.ts'
 import type { FramedStream } from './framed-stream.ts'
 import type { Identity } from './identity.ts'
@@ -15,6 +16,8 @@ import { connectTo, type FrameRules, frameStream, openConnections, openStream } 
 export interface PeerNodeOptions {
   /** VER: name of the network (network.ts); two names never mix. */
   readonly network: string
+  /** 32 bytes, of a private network: whoever lacks it gets no protocol at all. QUIC is then off. */
+  readonly preSharedKey?: Secret | undefined
   /** Version of the software, for identify. */
   readonly version: string
   /** Multiaddrs to listen on. Default: any free port on every IPv4 interface. */
@@ -93,6 +96,7 @@ export async function createPeerNode(
       mdns: options.mdns ?? true,
       mdnsIntervalMs: options.mdnsIntervalMs ?? 10_000,
       folder: options.folder,
+      preSharedKey: options.preSharedKey,
     },
     { identity: deps.identity, logger, onFound: (peer) => onFound(peer) },
   )

@@ -136,7 +136,7 @@ async function startNodes(entry: LlmNode, home: (name: string) => string, run: S
   const nodes = SPANS.map((_, index) =>
     run(
       ...['start', '--home', home(`node${index + 1}`), '--json', '--tied', '--log-level', 'error'],
-      ...['--network', entry.network, '--no-mdns', '--bootstrap', bootstrap],
+      ...['--network', entry.network.name, '--no-mdns', '--bootstrap', bootstrap],
       ...['--host', '127.0.0.1', '--port', '0', '--api-port', '0', '--threads', '1'],
     ),
   )

@@ -1,0 +1,83 @@
+import { randomBytes } from 'node:crypto'
+import { join } from 'node:path'
+import { z } from 'zod'
+import { fromHex, toHex } from '../base/bytes.ts'
+import { type Config, isNetworkName } from '../base/config.ts'
+import { LlmNodeError } from '../base/errors.ts'
+import { writeFileAtomic } from '../base/files.ts'
+import { p2pLimits } from '../base/limits.ts'
+import { createSecret, type Secret } from '../base/secret.ts'
+import { networkVersion } from '../p2p/network.ts'
+import { type Home, readIfPresent } from './home.ts'
+
+/** The network a node takes part in. */
+export interface ResolvedNetwork {
+  readonly name: string
+  /** VER of protocol.md §2. */
+  readonly version: string
+  readonly preSharedKey: Secret | undefined
+}
+
+const keyFile = z.strictObject({
+  version: z.literal(1),
+  keys: z
+    .array(z.strictObject({ name: z.string().refine(isNetworkName), key: z.string().regex(/^[0-9a-f]{64}$/) }))
+    .max(p2pLimits.networkKeys),
+})
+type StoredKeys = z.infer<typeof keyFile>['keys']
+
+/**
+ * The configured network with its key. Throws BAD_CONFIG when it is private and the key is missing: a node that is meant
+ * for a closed circle never joins an open network of the same name.
+ */
+export async function resolveNetwork(home: Home, config: Config): Promise<ResolvedNetwork> {
+  const { name } = config.network
+  const stored = (await readKeys(home)).find((entry) => entry.name === name)
+  if (stored === undefined && config.network.private) {
+    throw new LlmNodeError('BAD_CONFIG', `The network ${name} is private, and its key is not here.`, {
+      hint: 'Join with the invite of a member: llm-node join INVITE',
+      meta: { field: 'network.private' },
+    })
+  }
+  const preSharedKey = stored === undefined ? undefined : createSecret(fromHex(stored.key))
+  return { name, version: networkVersion(name, preSharedKey?.reveal()), preSharedKey }
+}
+
+/** Keeps the key of a private network, 0600. Another key for the same name replaces it. Throws LIMIT, HOME_UNUSABLE. */
+export async function saveNetworkKey(home: Home, name: string, key: Secret): Promise<void> {
+  const others = (await readKeys(home)).filter((entry) => entry.name !== name)
+  if (others.length >= p2pLimits.networkKeys) {
+    throw new LlmNodeError('LIMIT', `This home already keeps the keys of ${others.length} networks.`)
+  }
+  const keys = [...others, { name, key: toHex(key.reveal()) }]
+  await writeFileAtomic(pathOf(home), `${JSON.stringify({ version: 1, keys }, null, 2)}\n`, 0o600)
+}
+
+/** Forgets a key: the network of that name is an open one from now on. */
+export async function dropNetworkKey(home: Home, name: string): Promise<void> {
+  const keys = await readKeys(home)
+  const others = keys.filter((entry) => entry.name !== name)
+  if (others.length === keys.length) return
+  await writeFileAtomic(pathOf(home), `${JSON.stringify({ version: 1, keys: others }, null, 2)}\n`, 0o600)
+}
+
+export function newNetworkKey(): Secret {
+  return createSecret(new Uint8Array(randomBytes(32)))
+}
+
+async function readKeys(home: Home): Promise<StoredKeys> {
+  const text = await readIfPresent(pathOf(home))
+  if (text === undefined) return []
+  try {
+    return keyFile.parse(JSON.parse(text)).keys
+  } catch {
+    // No cause: its message would quote the file, and the file is a secret.
+    throw new LlmNodeError('HOME_UNUSABLE', `The key file ${pathOf(home)} is damaged.`, {
+      hint: 'Restore it from a backup, or remove it and join again with an invite.',
+    })
+  }
+}
+
+function pathOf(home: Home): string {
+  return join(home.keysFolder, 'networks.json')
+}
