@@ -66,7 +66,7 @@ async function run(
 ): Promise<Run> {
   const chain = withLatency(latencyMs)
   const none = { leading: undefined, route: undefined, trailing: undefined, numericsClass: undefined }
-  const plan = { ...none, maxContext: chain.maxContext, exact: true }
+  const plan = { ...none, maxContext: chain.maxContext, exact: true, profile: 'local-only' as const, ends: undefined }
   const opened = { chain, plan, exact: true, estimate: { solo: null, split: null } }
   const session = createSession({
     ends,

@@ -14,6 +14,8 @@ export interface RouteRequest {
   readonly excluded?: ReadonlySet<string>
   /** Ms that a link is to count more: what failed is used only when nothing else is there. null: this node. */
   readonly penaltyMs?: ((from: string | null, to: string | null) => number) | undefined
+  /** Two addresses that must not both be on the route. */
+  readonly clash?: ((a: string, b: string) => boolean) | undefined
 }
 
 export interface RouteHop {
@@ -167,9 +169,9 @@ function arriveFrom(
   from: { step: Step; costMs: number },
   holder: LayerHolder,
   rttMs: number | null,
-  { penaltyMs }: RouteRequest,
+  { penaltyMs, clash }: RouteRequest,
 ): { step: Step; costMs: number } | undefined {
-  if (usedBefore(from.step, holder.address)) return undefined
+  if (usedBefore(from.step, holder.address, clash)) return undefined
   const known = rttMs ?? from.step.holder.neighbourRttMs.get(holder.address) ?? null
   const penalty = penaltyMs?.(from.step.holder.address, holder.address) ?? 0
   return { step: from.step, costMs: from.costMs + linkMs(known, holder) + penalty }
@@ -181,8 +183,10 @@ function homeMs(holder: LayerHolder, { penaltyMs }: RouteRequest): number {
 }
 
 /** No identity is on a circuit twice (protocol.md §4). */
-function usedBefore(step: Step | undefined, address: string): boolean {
-  for (let at = step; at !== undefined; at = at.before) if (at.holder.address === address) return true
+function usedBefore(step: Step | undefined, address: string, clash: RouteRequest['clash']): boolean {
+  for (let at = step; at !== undefined; at = at.before) {
+    if (at.holder.address === address || clash?.(at.holder.address, address)) return true
+  }
   return false
 }
 

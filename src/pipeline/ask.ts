@@ -2,10 +2,12 @@ import { createHash, randomBytes } from 'node:crypto'
 import { toHex } from '../base/bytes.ts'
 import { isLlmNodeError, LlmNodeError } from '../base/errors.ts'
 import { pipelineLimits } from '../base/limits.ts'
+import type { AskedProfile, Profile } from '../coverage/path.ts'
 import type { ModelEnds } from '../shard/ends.ts'
 import { type AnswerToken, createTokenTrail } from './answer-tokens.ts'
 import { createAttempts, type Failover } from './attempts.ts'
-import type { Chain, ChainHop } from './chain.ts'
+import type { ChainHop } from './chain.ts'
+import type { ChatProfiles } from './chat-profiles.ts'
 import { createDrafter } from './drafter.ts'
 import type { EntryDeps, EntryModel, OpenedChain } from './entry.ts'
 import { type FinishReason, generate } from './generate.ts'
@@ -36,6 +38,8 @@ export interface AskOptions {
   readonly solo: boolean
   /** Let the swarm compute all layers, also those that this process holds. */
   readonly swarm?: boolean | undefined
+  /** Who may see what; default `direct`. Never less than that: an error otherwise. */
+  readonly profile?: AskedProfile | undefined
   /** Report the SHA-256 of the logits of every token. */
   readonly logitsDigest: boolean
   /** Guess tokens ahead where it pays; the answer is the same. Default true. */
@@ -64,8 +68,8 @@ export interface AskAnswer {
   readonly tokensPerSecond: number | null
   readonly estimate: OpenedChain['estimate']
   readonly model: string
-  /** Who can see what (protocol.md §4): 'direct' or, without a circuit, 'local-only'. */
-  readonly profile: 'direct' | 'local-only'
+  /** Who can see what, as it was in force; without a circuit 'local-only'. */
+  readonly profile: Profile
   readonly logitsSha256?: readonly string[]
 }
 
@@ -89,6 +93,8 @@ const DEFAULT_MAX_TOKENS = 512
 export interface AskDeps extends EntryDeps {
   /** Chains of earlier turns. Without it every answer builds its own and closes it. */
   readonly idle?: IdleChains
+  /** Profiles of chats that may go on. */
+  readonly chats?: ChatProfiles
 }
 
 /** One answer: prompt in, text out as it comes, and at last what there is to know about it. Throws what its parts throw. */
@@ -97,11 +103,17 @@ export async function* ask(model: AskableModel, options: AskOptions, deps: AskDe
   const promptIds = encodePrompt(model.text, options.prompt)
   const maxTokens = maxTokensOf(model, options, promptIds)
   const failovers = createMailbox<Failover>()
-  const { session, cachedTokens, keep } = startSession(model, { ...options, promptIds, maxTokens, failovers }, deps)
+  const { session, cachedTokens, keep, remember } = startSession(
+    model,
+    { ...options, promptIds, maxTokens, failovers },
+    deps,
+  )
   try {
-    const { chain, exact } = await openMakingRoom(session, signal, deps)
+    const opened = await openMakingRoom(session, signal, deps)
+    remember(opened)
+    const { chain, exact, plan } = opened
     const about = { exact, promptTokens: promptIds.length, thinking: thinkingOf(model.text, promptIds) }
-    yield { type: 'route', hops: chain.hops, profile: profileOf(chain), ...about }
+    yield { type: 'route', hops: chain.hops, profile: plan.profile, ...about }
     const digests: string[] = []
     const drafter = createDrafter()
     const sampling = samplingOf(model, options.sampling)
@@ -130,7 +142,7 @@ export async function* ask(model: AskableModel, options: AskOptions, deps: AskDe
         accepted,
         estimate: last.estimate,
         model: model.name,
-        profile: profileOf(last.chain),
+        profile: last.plan.profile,
         ...(logitsDigest ? { logitsSha256: digests } : {}),
       },
     }
@@ -149,7 +161,7 @@ function maxTokensOf(model: AskableModel, options: AskOptions, promptIds: readon
   )
 }
 
-interface SessionWish extends Pick<AskOptions, 'prompt' | 'solo' | 'swarm' | 'owner'> {
+interface SessionWish extends Pick<AskOptions, 'prompt' | 'solo' | 'swarm' | 'profile' | 'owner'> {
   readonly promptIds: readonly number[]
   readonly maxTokens: number
   readonly failovers: Mailbox<Failover>
@@ -167,13 +179,21 @@ function startSession(model: AskableModel, wish: SessionWish, deps: AskDeps) {
     // What refused may be short of the very memory that these hold.
     if (failover.reason === 'PEER_REFUSED') void deps.idle?.clear()
   }
-  const attempts = createAttempts(model, { request: { maxContext, roomyContext, solo, swarm }, onFailover }, deps)
-  const owner = JSON.stringify([wish.owner, toHex(model.modelId), model.recipe, solo, swarm === true])
+  const asked = wish.profile ?? 'direct'
+  const owner = JSON.stringify([wish.owner, toHex(model.modelId), model.recipe, solo, swarm === true, asked])
   const sameIds = 'messages' in prompt ? firstTurnLength(model.text, prompt, promptIds) : 0
+  const chat = wish.owner === undefined ? undefined : { owner, firstIds: promptIds.slice(0, sameIds) }
+  // What a chat began with stays, also when its chain has gone.
+  const profile = asked === 'auto' && chat !== undefined ? (deps.chats?.of(chat) ?? asked) : asked
+  const request = { maxContext, roomyContext, solo, swarm, profile }
+  const attempts = createAttempts(model, { request, onFailover }, deps)
   const held = idle?.take({ owner, promptIds, sameIds, maxContext })
   const session = createSession({ ends: model.ends, attempts, held })
   return {
     session,
+    remember: ({ plan }: OpenedChain) => {
+      if (chat !== undefined && asked === 'auto') deps.chats?.note(chat, plan.profile)
+    },
     cachedTokens: held === undefined ? 0 : Math.min(commonLength(held.ids, promptIds), promptIds.length - 1),
     keep(): OpenedChain {
       const { current } = session
@@ -243,10 +263,6 @@ async function* readText(
     finishReason,
     tokensPerSecond: steps < 1 ? null : (steps * 1000) / (lastMs - firstMs),
   }
-}
-
-function profileOf(chain: Chain): AskAnswer['profile'] {
-  return chain.hops.every((hop) => hop.address === null) ? 'local-only' : 'direct'
 }
 
 function samplingOf(model: AskableModel, wishes: Partial<SamplingParams>): SamplingParams {

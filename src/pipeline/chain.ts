@@ -60,12 +60,12 @@ export function createLocalChain(session: KvSession, hiddenSize: number, maxRows
   }
 }
 
-/** Layers that run on the hops of a ring. `describe` tells how each compute hop appears to the user. */
-export function createRingChain(ring: Ring, describe: (hopIndex: number) => ChainHop): Chain {
+/** Layers that run on the hops of a ring. `describe` tells how each compute hop, counted without relays, appears to the user. */
+export function createRingChain(ring: Ring, describe: (computeIndex: number) => ChainHop): Chain {
   const computeHops = ring.hops.flatMap((hop, index) => (hop.role === 'compute' ? [index] : []))
   return {
     get hops() {
-      return computeHops.map(describe)
+      return computeHops.map((_, index) => describe(index))
     },
     maxContext: ring.maxContext,
     maxRows: ring.maxRows,

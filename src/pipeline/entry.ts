@@ -3,6 +3,7 @@ import { isLlmNodeError, LlmNodeError } from '../base/errors.ts'
 import { onionLimits, pipelineLimits } from '../base/limits.ts'
 import { type Span, spanLength } from '../base/span.ts'
 import type { LayerHolder } from '../coverage/map.ts'
+import { type AskedProfile, clashOf, findGuardedRoute, type PeerPlace, type Profile } from '../coverage/path.ts'
 import { findRoute, type Route } from '../coverage/route.ts'
 import type { ModelSpec } from '../model/spec.ts'
 import type { HopTarget, Ring, RingOptions } from '../onion/ring.ts'
@@ -33,6 +34,17 @@ export interface HopContact {
   readonly addrs: readonly string[]
 }
 
+/** What the profiles go by. */
+export interface Privacy {
+  /** Relays for the ends of a circuit that are there now (coverage/guards.ts). */
+  guards(): readonly PeerPlace[]
+  placeOf(address: string): PeerPlace
+  /** Addresses that may compute under `trusted`. */
+  readonly trusted: ReadonlySet<string>
+  /** The user allows hops of one family or network on one circuit. */
+  readonly mayShare: boolean
+}
+
 export interface EntryDeps {
   /** Who serves layers of a model in a recipe, as known now. */
   holders(modelId: Uint8Array, recipe: string): readonly LayerHolder[]
@@ -41,6 +53,8 @@ export interface EntryDeps {
   openRing(options: RingOptions, run: { signal: AbortSignal }): Promise<Ring>
   /** Resolves when something about the holders has changed, or with the signal. */
   nextChange?(signal: AbortSignal): Promise<void>
+  /** Without it there are no relays, and nobody is trusted. */
+  readonly privacy?: Privacy
   /** What failed lately, shared by the generations of a node. Default: each starts without. */
   readonly exclusions?: Exclusions
 }
@@ -57,6 +71,8 @@ export interface ChainRequest {
   readonly swarm?: boolean | undefined
   /** Only hops of this class (hexadecimal), so that an answer goes on as it began. */
   readonly numericsClass?: string | undefined
+  /** Who may see what; default `direct`. */
+  readonly profile?: AskedProfile | undefined
   /** Ms that a link counts more; null: this node (exclusions.ts). */
   readonly penaltyMs?: ((from: string | null, to: string | null) => number) | undefined
 }
@@ -68,6 +84,10 @@ export interface ChainPlan {
   readonly route: Route | undefined
   readonly trailing: Span | undefined
   readonly maxContext: number
+  /** In force: never weaker than what was asked for. */
+  readonly profile: Profile
+  /** Relays before the first and after the last compute hop, by address. */
+  readonly ends: { readonly front: string; readonly back: string } | undefined
   /** Every part computes in this process's numerics class. */
   readonly exact: boolean
   /** The one class of the ring; undefined: several, or no ring. */
@@ -95,8 +115,10 @@ export function openChain(
   return openPlan(model, planChain(model, request, deps), deps, request.signal)
 }
 
-/** Throws COVERAGE_GAP, COVERAGE_FRAGMENTED, CONTEXT_TOO_LONG, NOT_SET_UP. Opens nothing. */
-export function planChain(model: EntryModel, request: ChainRequest, deps: Pick<EntryDeps, 'holders'>): ChainPlan {
+type PlanDeps = Pick<EntryDeps, 'holders' | 'privacy'>
+
+/** Throws COVERAGE_GAP, COVERAGE_FRAGMENTED, NO_RELAY, CONTEXT_TOO_LONG, NOT_SET_UP. Opens nothing. */
+export function planChain(model: EntryModel, request: ChainRequest, deps: PlanDeps): ChainPlan {
   const { maxContext } = request
   const whole: Span = { start: 0, end: model.spec.nLayers }
   if (maxContext > model.spec.maxContext) {
@@ -107,18 +129,26 @@ export function planChain(model: EntryModel, request: ChainRequest, deps: Pick<E
     )
   }
   const held = request.swarm === true ? undefined : model.runner?.span
-  const { leading, ring, trailing } = request.solo ? divideSolo(model, whole) : divide(held, whole)
+  const { leading, ring, trailing } =
+    request.solo || request.profile === 'local-only' ? divideSolo(model, whole) : divide(held, whole)
   const here = leading !== undefined || trailing !== undefined ? model.runner : undefined
-  const local = { leading, trailing, exact: true, numericsClass: undefined }
+  const local = {
+    leading,
+    trailing,
+    exact: true,
+    numericsClass: undefined,
+    profile: 'local-only' as const,
+    ends: undefined,
+  }
   if (ring === undefined) {
     return { ...local, route: undefined, maxContext: roomy(request, model, here?.freeKvTokens ?? 0) }
   }
-  const { route, exact, numericsClass } = planRoute(model, ring, request, deps)
+  const { route, exact, numericsClass, profile, ends } = planRoute(model, ring, request, deps)
   const free = Math.min(
     here?.freeKvTokens ?? Number.POSITIVE_INFINITY,
     ...route.hops.map(({ holder }) => holder.freeKvTokens),
   )
-  return { ...local, route, exact, numericsClass, maxContext: roomy(request, model, free) }
+  return { ...local, route, exact, numericsClass, profile, ends, maxContext: roomy(request, model, free) }
 }
 
 /** The wished context as far as it leaves half of what is free to others. */
@@ -157,8 +187,8 @@ export async function openPlan(
 }
 
 /** Throws as openChain would when layers are missing in the swarm; opens nothing. */
-export function requireCoverage(model: EntryModel, deps: Pick<EntryDeps, 'holders'>): void {
-  planChain(model, { maxContext: 1, solo: false }, deps)
+export function requireCoverage(model: EntryModel, deps: PlanDeps, profile?: AskedProfile): void {
+  planChain(model, { maxContext: 1, solo: false, profile }, deps)
 }
 
 function divideSolo(model: EntryModel, whole: Span): Divided {
@@ -187,51 +217,114 @@ function divide(held: Span | undefined, whole: Span): Divided {
   return { ...none, ring: whole }
 }
 
+interface PlannedRoute {
+  readonly route: Route
+  readonly exact: boolean
+  readonly numericsClass: string | undefined
+  readonly profile: Profile
+  readonly ends: ChainPlan['ends']
+}
+
+/** `auto` is guarded where that is possible, otherwise direct. Every other profile is itself or an error. */
+function planRoute(model: EntryModel, span: Span, wanted: ChainRequest, deps: PlanDeps): PlannedRoute {
+  const { profile = 'direct' } = wanted
+  if (profile === 'trusted') return planTrusted(model, span, wanted, deps)
+  if (profile !== 'auto') return planClasses(model, span, wanted, { ...deps, profile })
+  try {
+    return planClasses(model, span, wanted, { ...deps, profile: 'guarded' })
+  } catch (error) {
+    if (!isLlmNodeError(error, 'NO_RELAY')) throw error
+    return planClasses(model, span, wanted, { ...deps, profile: 'direct' })
+  }
+}
+
+function planTrusted(model: EntryModel, span: Span, wanted: ChainRequest, deps: PlanDeps): PlannedRoute {
+  const listed = deps.privacy?.trusted ?? new Set<string>()
+  const holders: PlanDeps['holders'] = (modelId, recipe) =>
+    deps.holders(modelId, recipe).filter(({ address }) => listed.has(address))
+  try {
+    return planClasses(model, span, wanted, { ...deps, holders, profile: 'trusted' })
+  } catch (error) {
+    if (!isLlmNodeError(error, 'COVERAGE_GAP')) throw error
+    const message = error.message.replace('by nobody', `by none of the ${listed.size} addresses that you trust`)
+    const hint = 'Add an address to privacy.trusted in config.json, or hold these layers yourself: llm-node setup'
+    throw new LlmNodeError('COVERAGE_GAP', message, { hint, meta: error.meta, cause: error })
+  }
+}
+
 /** One numerics class on the whole ring: this process's own where it reaches, otherwise the best other one. */
-function planRoute(
+function planClasses(
   model: EntryModel,
   span: Span,
   wanted: ChainRequest,
-  deps: Pick<EntryDeps, 'holders'>,
-): { route: Route; exact: boolean; numericsClass: string | undefined } {
+  deps: PlanDeps & { profile: Profile },
+): PlannedRoute {
+  const { profile } = deps
   const all = deps.holders(model.modelId, model.recipe)
-  const { maxContext, penaltyMs } = wanted
-  const request = { span, maxContext, maxHops: onionLimits.computeHops, modelName: model.name, penaltyMs }
   const classes =
     wanted.numericsClass === undefined
       ? [...new Set([model.numericsClass, ...all.map((holder) => holder.numericsClass)])]
       : [wanted.numericsClass]
+  const find = (holders: readonly LayerHolder[]) => findPath(model, holders, { ...wanted, span }, deps)
   let failure: unknown
   for (const numericsClass of classes) {
     try {
-      const route = findRoute(
-        all.filter((holder) => holder.numericsClass === numericsClass),
-        request,
-      )
-      return { route, exact: numericsClass === model.numericsClass, numericsClass }
+      const path = find(all.filter((holder) => holder.numericsClass === numericsClass))
+      return { ...path, exact: numericsClass === model.numericsClass, numericsClass, profile }
     } catch (error) {
       failure ??= error
     }
   }
   // Only classes together may cover everything: then it works, but not exactly. What is missing is said over all.
-  const mixed = classes.length > 1 ? findRoute(all, request) : undefined
+  const mixed = classes.length > 1 ? find(all) : undefined
   if (mixed === undefined) throw failure
-  return { route: mixed, exact: false, numericsClass: undefined }
+  return { ...mixed, exact: false, numericsClass: undefined, profile }
+}
+
+function findPath(
+  model: EntryModel,
+  holders: readonly LayerHolder[],
+  { span, maxContext, penaltyMs }: ChainRequest & { span: Span },
+  { profile, privacy }: PlanDeps & { profile: Profile },
+): Pick<PlannedRoute, 'route' | 'ends'> {
+  const request = { span, maxContext, maxHops: onionLimits.computeHops, modelName: model.name, penaltyMs }
+  if (profile !== 'guarded') return { route: findRoute(holders, request), ends: undefined }
+  const rules = privacy ?? { guards: () => [], placeOf: unknownPlace, mayShare: false }
+  const { route, front, back } = findGuardedRoute(holders, {
+    ...request,
+    guards: rules.guards(),
+    placeOf: (address) => rules.placeOf(address),
+    mayShare: rules.mayShare,
+  })
+  return { route, ends: { front, back } }
+}
+
+function unknownPlace(address: string): PeerPlace {
+  return { address, family: [], networks: [] }
 }
 
 const ANY_CLASS = '00'.repeat(32)
 
+/** The hops of a plan's ring in order, relays included, by address. */
+export function stopsOf({ route, ends }: Pick<ChainPlan, 'route' | 'ends'>): readonly string[] {
+  const compute = route?.hops.map(({ holder }) => holder.address) ?? []
+  return ends === undefined ? compute : [ends.front, ...compute, ends.back]
+}
+
 async function openRing(
   model: EntryModel,
-  { route, maxContext, numericsClass }: ChainPlan & { route: Route },
+  plan: ChainPlan & { route: Route },
   deps: EntryDeps,
   signal: AbortSignal,
 ): Promise<Chain> {
-  const contacts = await Promise.all(route.hops.map(({ holder }) => contactOf(holder.address, deps, signal)))
-  const hops = route.hops.map(({ span }, index): HopTarget => {
-    const contact = contacts[index]
-    if (contact === undefined) throw new LlmNodeError('INTERNAL', 'A hop has no contact.')
-    return { role: 'compute', span, ...contact }
+  const { route, ends, maxContext, numericsClass } = plan
+  const stops = stopsOf(plan)
+  const contacts = await Promise.all(stops.map((address) => contactOf(address, deps, signal)))
+  if (ends !== undefined) requireDistinct(stops, deps)
+  const before = ends === undefined ? 0 : 1
+  const hops = contacts.map((contact, index): HopTarget => {
+    const span = route.hops[index - before]?.span
+    return span === undefined ? { role: 'relay', ...contact } : { role: 'compute', span, ...contact }
   })
   const ring = await deps.openRing(
     {
@@ -247,6 +340,20 @@ async function openRing(
     const hop = route.hops[index]
     if (hop === undefined) throw new LlmNodeError('INTERNAL', 'A hop has no holder.')
     return { span: hop.span, address: hop.holder.address, ms: hop.holder.decodeMs * spanLength(hop.span) }
+  })
+}
+
+/** Some records have only come now, and say whose the peers are. The next plan knows that. */
+function requireDistinct(stops: readonly string[], { privacy }: EntryDeps): void {
+  if (privacy === undefined) return
+  const clash = clashOf(
+    stops.map((address) => privacy.placeOf(address)),
+    privacy,
+  )
+  if (clash === undefined) return
+  throw new LlmNodeError('PEER_REFUSED', 'Two hops of the circuit belong to one person or network.', {
+    hint: 'Try again: another route is taken.',
+    meta: { address: stops[clash[1]] ?? '' },
   })
 }
 

@@ -22,7 +22,7 @@ const eager: Drafter = {
 /** A chain that is there from the start and does not fail. */
 function onlyChain(chain: Chain): Attempts {
   const none = { leading: undefined, route: undefined, trailing: undefined, numericsClass: undefined }
-  const plan = { ...none, maxContext: chain.maxContext, exact: true }
+  const plan = { ...none, maxContext: chain.maxContext, exact: true, profile: 'local-only' as const, ends: undefined }
   return {
     adopt() {},
     open: async () => ({ chain, plan, exact: true, estimate: { solo: null, split: null } }),
