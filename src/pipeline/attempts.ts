@@ -2,6 +2,7 @@ import { type Clock, systemClock } from '../base/clock.ts'
 import { type ErrorCode, isLlmNodeError, LlmNodeError } from '../base/errors.ts'
 import { pipelineLimits } from '../base/limits.ts'
 import { formatSpan, type Span, spanLength } from '../base/span.ts'
+import type { AskedProfile } from '../coverage/path.ts'
 import type { Chain } from './chain.ts'
 import {
   type ChainPlan,
@@ -11,6 +12,7 @@ import {
   type OpenedChain,
   openPlan,
   planChain,
+  stopsOf,
 } from './entry.ts'
 import { AVOIDED_MS, blameOf, createExclusions, type Exclusions } from './exclusions.ts'
 
@@ -48,6 +50,9 @@ const MENDABLE: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'AUTH_FAILED',
 ])
 
+/** What somebody who comes may mend. */
+const WAITED_FOR: ReadonlySet<ErrorCode> = new Set<ErrorCode>(['COVERAGE_GAP', 'COVERAGE_FRAGMENTED', 'NO_RELAY'])
+
 export function createAttempts(model: EntryModel, options: AttemptsOptions, deps: EntryDeps): Attempts {
   return new RouteAttempts(model, options, deps)
 }
@@ -59,8 +64,10 @@ class RouteAttempts implements Attempts {
   readonly #clock: Clock
   readonly #exclusions: Exclusions
   /** What the first chain had: those that take over must have it too. */
-  #pinned: { readonly numericsClass: string | undefined; readonly maxContext: number } | undefined
+  #pinned: Pick<ChainPlan, 'numericsClass' | 'maxContext'> | undefined
   #plan: ChainPlan | undefined
+  /** Decided by the first plan, before anything is sent: `auto` stays with it, whoever fails then. */
+  #profile: AskedProfile | undefined
   /** Of the interruption that is being mended. */
   #failures: LlmNodeError[] = []
   #sinceMs = 0
@@ -77,13 +84,16 @@ class RouteAttempts implements Attempts {
 
   adopt({ plan, chain }: OpenedChain): void {
     this.#plan = plan
-    this.#pinned = { numericsClass: plan.numericsClass, maxContext: chain.maxContext }
+    const { numericsClass, profile } = plan
+    this.#profile = profile
+    this.#pinned = { numericsClass, maxContext: chain.maxContext }
   }
 
   async open(signal: AbortSignal): Promise<OpenedChain> {
     for (;;) {
       const { plan, limitMs } = await this.#nextPlan(signal)
       this.#plan = plan
+      this.#profile ??= plan.profile
       const limit = limitMs === undefined ? undefined : AbortSignal.timeout(Math.ceil(limitMs))
       try {
         const opened = await openPlan(
@@ -104,14 +114,10 @@ class RouteAttempts implements Attempts {
 
   failed(error: unknown): void {
     if (!isLlmNodeError(error) || !MENDABLE.has(error.code)) throw error
-    const hops = this.#plan?.route?.hops ?? []
-    if (hops.length === 0) throw error
-    this.#exclusions.add(
-      blameOf(
-        error,
-        hops.map(({ holder }) => holder.address),
-      ),
-    )
+    const plan = this.#plan
+    const hops = plan?.route?.hops ?? []
+    if (plan === undefined || hops.length === 0) throw error
+    this.#exclusions.add(blameOf(error, stopsOf(plan)))
     if (this.#failures.length === 0) this.#sinceMs = this.#clock.monotonicMs()
     this.#failures.push(error)
     const { start, end } = error.meta
@@ -165,13 +171,14 @@ class RouteAttempts implements Attempts {
         {
           ...request,
           penaltyMs: this.#exclusions.penaltyMs,
+          profile: this.#profile ?? request.profile,
           ...(pinned === undefined ? {} : { numericsClass: pinned.numericsClass }),
         },
         this.#deps,
       )
       return { plan: pinned === undefined ? plan : { ...plan, maxContext: pinned.maxContext } }
     } catch (error) {
-      if (isLlmNodeError(error, 'COVERAGE_GAP') || isLlmNodeError(error, 'COVERAGE_FRAGMENTED')) return { gap: error }
+      if (isLlmNodeError(error) && WAITED_FOR.has(error.code)) return { gap: error }
       throw error
     }
   }
