@@ -4,10 +4,13 @@ import { type ExpectedAnswer, expectedAnswer, runCli, runJson, type StartedNode 
 import { createSwarm, eventually, oneThread, type Swarm } from './swarm.ts'
 
 const question = 'What is llm-node?'
+const greedy = ['--temperature', '0', '--logits-digest']
 const nodeNames = ['node1', 'node2', 'node3'] as const
 
 let swarm: Swarm
 let expected: ExpectedAnswer
+/** The same answer from one process. */
+let alone: AskResult
 const nodes = new Map<string, StartedNode>()
 const addressOf = (name: string) => nodes.get(name)?.address
 
@@ -19,7 +22,9 @@ beforeAll(async () => {
     swarm.setup('node2', '--layers', '4-7', '--no-ends'),
     swarm.setup('node3', '--layers', '8-11', '--no-ends'),
     swarm.setup('entry', '--layers', 'none'),
+    swarm.setup('single', '--layers', 'all'),
   ])
+  alone = await ask('single', '--solo')
   nodes.set('node1', await swarm.start('node1'))
   await Promise.all(['node2', 'node3'].map(async (name) => nodes.set(name, await swarm.start(name))))
 })
@@ -27,7 +32,7 @@ beforeAll(async () => {
 afterAll(() => swarm?.close())
 
 async function ask(name: string, ...how: string[]): Promise<AskResult> {
-  return runJson<AskResult>(['ask', question, ...swarm.as(name), ...oneThread, '--temperature', '0', ...how])
+  return runJson<AskResult>(['ask', question, ...swarm.as(name), ...oneThread, ...greedy, ...how])
 }
 
 /** Spans and addresses of the hops, as "0-4 node1". */
@@ -39,6 +44,8 @@ function wayOf({ hops }: AskResult): string[] {
 
 function expectAnswer(answer: AskResult): void {
   expect(answer.tokens).toEqual(expected.answer_ids)
+  expect(answer.logitsSha256).toHaveLength(expected.answer_ids.length + 1)
+  expect(answer.logitsSha256).toEqual(alone.logitsSha256)
   expect(answer).toMatchObject({ text: expected.answer, finishReason: 'stop', exact: true, failovers: 0 })
 }
 
@@ -105,7 +112,7 @@ function expectCoverage({ models }: CoverageBody, name: string): void {
 test('a running node answers for its home, and a node without layers in the swarm disturbs nobody', async () => {
   nodes.set('entry', await swarm.start('entry'))
   // A node of its own would find nobody this way; the running one knows the others.
-  const home = ['--home', swarm.sandbox.home('entry'), '--no-mdns', '--temperature', '0']
+  const home = ['--home', swarm.sandbox.home('entry'), '--no-mdns', ...greedy]
   const answer = await eventually(() => runJson<AskResult>(['ask', question, ...home]))
   expectAnswer(answer)
   expect(wayOf(answer)).toEqual(['0-4 node1', '4-8 node2', '8-12 node3'])
