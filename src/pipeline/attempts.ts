@@ -72,7 +72,9 @@ class RouteAttempts implements Attempts {
   #failures: LlmNodeError[] = []
   #sinceMs = 0
   #graceUntilMs: number | undefined
-  #triedLastResort = false
+  /** Ways that were tried although something on them had failed. */
+  readonly #lastResorts = new Set<string>()
+  #proven = false
 
   constructor(model: EntryModel, options: AttemptsOptions, deps: EntryDeps) {
     this.#model = model
@@ -84,6 +86,7 @@ class RouteAttempts implements Attempts {
 
   adopt({ plan, chain }: OpenedChain): void {
     this.#plan = plan
+    this.#proven = false
     const { numericsClass, profile } = plan
     this.#profile = profile
     this.#pinned = { numericsClass, maxContext: chain.maxContext }
@@ -103,6 +106,7 @@ class RouteAttempts implements Attempts {
           limit === undefined ? signal : AbortSignal.any([signal, limit]),
         )
         await this.#requirePinned(opened.chain)
+        this.#proven = false
         if (this.#pinned === undefined) this.adopt(opened)
         return opened
       } catch (error) {
@@ -128,15 +132,17 @@ class RouteAttempts implements Attempts {
   }
 
   worked(): void {
+    if (!this.#proven && this.#plan !== undefined) this.#exclusions.worked(stopsOf(this.#plan))
+    this.#proven = true
     if (this.#failures.length === 0) return
     this.#failures = []
     this.#graceUntilMs = undefined
-    this.#triedLastResort = false
+    this.#lastResorts.clear()
   }
 
   /**
-   * The best way without what has failed. When there is none: one last try over what has failed, for it may be back,
-   * then a short wait for somebody else. `limitMs`: how long building it may take.
+   * The best way without what has failed. When there is none: each way over what has failed, for it may be back, what
+   * failed longest ago first; then a short wait for somebody else. `limitMs`: how long building it may take.
    */
   async #nextPlan(signal: AbortSignal): Promise<{ plan: ChainPlan; limitMs?: number }> {
     for (;;) {
@@ -150,8 +156,9 @@ class RouteAttempts implements Attempts {
         this.#graceUntilMs ??= nowMs + pipelineLimits.gapGraceMs
         const leftMs = this.#graceUntilMs - nowMs
         if (leftMs <= 0) throw this.#gapError(plan, gap)
-        if (plan !== undefined && !this.#triedLastResort) {
-          this.#triedLastResort = true
+        const way = plan === undefined ? '' : stopsOf(plan).join(' ')
+        if (plan !== undefined && !this.#lastResorts.has(way)) {
+          this.#lastResorts.add(way)
           return { plan, limitMs: leftMs }
         }
         await Promise.race([nextChange, sleep(leftMs, signal)])
@@ -204,7 +211,7 @@ class RouteAttempts implements Attempts {
       return new LlmNodeError(code, message, { hint, meta, cause })
     }
     const { hops } = plan.route
-    const lost = hops.filter(({ holder }, index) => {
+    const avoided = hops.filter(({ holder }, index) => {
       const from = hops[index - 1]?.holder.address ?? null
       const isLast = index === hops.length - 1
       return (
@@ -212,6 +219,9 @@ class RouteAttempts implements Attempts {
         (isLast && this.#exclusions.penaltyMs(holder.address, null) >= AVOIDED_MS)
       )
     })
+    // A hop that failed with two partners may be innocent; the failures themselves say which layers did not answer.
+    const blamed = avoided.filter(({ span }) => this.#failures.some(({ meta }) => meta.start === span.start))
+    const lost = blamed.length > 0 ? blamed : avoided
     const layers = lost.map(({ span }) => formatSpan(span))
     const one = lost.length === 1 && lost.every(({ span }) => spanLength(span) === 1)
     return new LlmNodeError(

@@ -14,7 +14,12 @@ export type Blame =
 /** What is better left out of the next routes, for a time that grows with each failure. */
 export interface Exclusions {
   add(blame: Blame): void
-  /** For findRoute: ms that a link counts more. At least `AVOIDED_MS` when it is excluded. */
+  /** A chain over these hops, in order, has answered: what failed with them before was the other side's fault. */
+  worked(addresses: readonly string[]): void
+  /**
+   * For findRoute: ms that a link counts more. At least `AVOIDED_MS` when it is excluded, and the more, the longer it will
+   * be.
+   */
   penaltyMs(from: string | null, to: string | null): number
 }
 
@@ -24,27 +29,33 @@ export const AVOIDED_MS = 1e7
 const SUSPECT_MS = 10_000
 
 interface Entry {
+  readonly sinceMs: number
+  readonly times: number
   untilMs: number
-  times: number
 }
+
+/** Peers of which is known when they last worked. */
+const REMEMBERED = 1_024
 
 /** Shared by the generations of a node: what broke one of them is not tried first by the next. */
 export function createExclusions(clock: Clock): Exclusions {
   const links = createTimes(clock)
   const peers = createTimes(clock)
   const suspects = createTimes(clock)
+  const workedMs = new Map<string, number>()
 
-  /** A peer is out when it failed with two different partners: then it is not the link. */
-  const isOut = (peer: string | null) => {
-    if (peer === null) return false
-    if (peers.has(peer)) return true
-    const partners = new Set<string>()
-    for (const link of links.keys()) {
+  /** How long a peer is out: it is when it failed with two different partners since it worked, for then it is not the link. */
+  const leftOf = (peer: string | null) => {
+    if (peer === null) return 0
+    const partners = new Map<string, number>()
+    for (const [link, { sinceMs, leftMs }] of links.active()) {
+      if (sinceMs <= (workedMs.get(peer) ?? Number.NEGATIVE_INFINITY)) continue
       const [from = '', to = ''] = link.split('>')
-      if (from === peer) partners.add(to)
-      if (to === peer) partners.add(from)
+      if (from === peer) partners.set(to, leftMs)
+      if (to === peer) partners.set(from, leftMs)
     }
-    return partners.size > 1
+    const [first = 0, ...others] = partners.values()
+    return Math.max(peers.leftMs(peer), others.length === 0 ? 0 : Math.max(first, ...others))
   }
 
   return {
@@ -53,9 +64,25 @@ export function createExclusions(clock: Clock): Exclusions {
       else if (blame.what === 'peer') peers.add(blame.address)
       else for (const address of blame.addresses) suspects.add(address)
     },
+    worked(addresses) {
+      const nowMs = clock.monotonicMs()
+      for (const [index, to] of [...addresses, null].entries()) {
+        links.end(linkKey(addresses[index - 1] ?? null, to))
+        if (to === null) continue
+        peers.end(to)
+        suspects.end(to)
+        workedMs.delete(to)
+        workedMs.set(to, nowMs)
+      }
+      for (const oldest of workedMs.keys()) {
+        if (workedMs.size <= REMEMBERED) break
+        workedMs.delete(oldest)
+      }
+    },
     penaltyMs(from, to) {
-      if (links.has(linkKey(from, to)) || isOut(from) || isOut(to)) return AVOIDED_MS
-      return to !== null && suspects.has(to) ? SUSPECT_MS : 0
+      const leftMs = Math.max(links.leftMs(linkKey(from, to)), leftOf(from), leftOf(to))
+      if (leftMs > 0) return AVOIDED_MS + leftMs
+      return to !== null && suspects.leftMs(to) > 0 ? SUSPECT_MS : 0
     },
   }
 }
@@ -67,28 +94,35 @@ function linkKey(from: string | null, to: string | null): string {
 /** Names that are excluded 15 s × 2ⁿ from their n-th failure on; forgotten when they have been good for as long again. */
 function createTimes(clock: Clock) {
   const entries = new Map<string, Entry>()
-  const lengthMs = ({ times }: Entry) => pipelineLimits.excludeMs * 2 ** Math.min(times - 1, 10)
+  const lengthMs = ({ times }: Pick<Entry, 'times'>) => pipelineLimits.excludeMs * 2 ** Math.min(times - 1, 10)
   const expire = () => {
     const nowMs = clock.monotonicMs()
     for (const [name, entry] of entries) if (nowMs > entry.untilMs + lengthMs(entry)) entries.delete(name)
   }
-  const isActive = (entry: Entry | undefined) => entry !== undefined && clock.monotonicMs() < entry.untilMs
+  const leftMs = (entry: Entry | undefined) => Math.max(0, (entry?.untilMs ?? 0) - clock.monotonicMs())
   return {
     add(name: string): void {
       expire()
-      const entry = entries.get(name) ?? { untilMs: 0, times: 0 }
-      entry.times++
-      entry.untilMs = clock.monotonicMs() + lengthMs(entry)
+      const sinceMs = clock.monotonicMs()
+      const times = (entries.get(name)?.times ?? 0) + 1
       entries.delete(name)
-      entries.set(name, entry)
+      entries.set(name, { sinceMs, times, untilMs: sinceMs + lengthMs({ times }) })
       for (const oldest of entries.keys()) {
         if (entries.size <= pipelineLimits.exclusions) break
         entries.delete(oldest)
       }
     },
-    has: (name: string): boolean => isActive(entries.get(name)),
-    *keys(): Generator<string> {
-      for (const [name, entry] of entries) if (isActive(entry)) yield name
+    /** Before its time; how often it failed is remembered. */
+    end(name: string): void {
+      const entry = entries.get(name)
+      if (entry !== undefined) entry.untilMs = Math.min(entry.untilMs, clock.monotonicMs())
+    },
+    leftMs: (name: string): number => leftMs(entries.get(name)),
+    *active(): Generator<[name: string, { readonly sinceMs: number; readonly leftMs: number }]> {
+      for (const [name, entry] of entries) {
+        const left = leftMs(entry)
+        if (left > 0) yield [name, { sinceMs: entry.sinceMs, leftMs: left }]
+      }
     },
   }
 }

@@ -65,7 +65,9 @@ function createNetwork(holders: readonly LayerHolder[], dead: Set<string> = new 
 }
 
 function brokenAt(hop: number, code: ErrorCode = 'PEER_UNREACHABLE', more: Record<string, string> = {}): LlmNodeError {
-  return new LlmNodeError(code, `hop ${hop}`, { meta: { hop, pair: [hop - 1, hop], ...more } })
+  return new LlmNodeError(code, `hop ${hop}`, {
+    meta: { hop, pair: [hop - 1, hop], start: 4 * hop, end: 4 * hop + 4, ...more },
+  })
 }
 
 const { signal } = new AbortController()
@@ -175,6 +177,34 @@ test('who failed and is the only one is tried once more; if it is back, the answ
   attempts.failed(brokenAt(1, 'CIRCUIT_BROKEN'))
   await attempts.open(signal)
   expect(tried).toEqual(['a b', 'a b'])
+})
+
+test('when everything has failed, what failed longest ago is tried first, and nothing twice', async () => {
+  let ms = 0
+  const clock = { nowMs: () => ms, monotonicMs: () => ms }
+  const holders = [holder('a', 0, 4), holder('b', 4, 8), holder('b2', 4, 8, { decodeMs: 2 })]
+  const { deps, tried, dead } = createNetwork(holders)
+  const attempts = createAttempts(model, { request, clock }, deps)
+  await attempts.open(signal)
+  attempts.worked()
+  ms += 1
+  attempts.failed(brokenAt(1, 'CIRCUIT_BROKEN'))
+  await attempts.open(signal)
+  attempts.worked()
+  ms += 1
+  dead.add('b2')
+  attempts.failed(brokenAt(1, 'CIRCUIT_BROKEN'))
+  await attempts.open(signal)
+  expect(tried).toEqual(['a b', 'a b2', 'a b'])
+  dead.add('b')
+  attempts.worked()
+  ms += 1
+  attempts.failed(brokenAt(1, 'CIRCUIT_BROKEN'))
+  setTimeout(() => {
+    ms += 3_000
+  }, 50)
+  await expect(attempts.open(signal)).rejects.toMatchObject({ code: 'COVERAGE_GAP', meta: { layers: ['4-7'] } })
+  expect(tried.slice(3)).toEqual(['a b2', 'a b'])
 })
 
 test('a gap that somebody fills within the grace', async () => {

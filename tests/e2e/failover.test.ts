@@ -1,0 +1,74 @@
+/** Real processes: a hop of which there is another one is killed or stopped while it computes, and nobody notices. */
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
+import type { AskResult, StatusBody } from '../../src/api/types.ts'
+import { runJson, type StartedNode, spawnCli } from './cli.ts'
+import { createSwarm, eventually, oneThread, type Swarm } from './swarm.ts'
+
+const HOW = ['--temperature', '0.5', '--seed', '4', '--ignore-end', '--max-tokens', '600']
+/** A hop is found out within 1 s and another circuit is there within 3 s (goal of the resume); the rest is the answer. */
+const RESUME_MS = 4_000
+
+let swarm: Swarm
+let undisturbed: AskResult
+const nodes = new Map<string, StartedNode>()
+const names = ['first', 'middle', 'twin', 'last'] as const
+
+beforeAll(async () => {
+  swarm = await createSwarm()
+  await Promise.all([
+    swarm.setup('first', '--layers', '0-3', '--no-ends'),
+    swarm.setup('middle', '--layers', '4-7', '--no-ends'),
+    swarm.setup('twin', '--layers', '4-7', '--no-ends'),
+    swarm.setup('last', '--layers', '8-11', '--no-ends'),
+    swarm.setup('entry', '--layers', 'none'),
+    swarm.setup('whole', '--layers', 'all'),
+  ])
+  const alone = ['--home', swarm.sandbox.home('whole'), '--solo', ...oneThread, '--logits-digest']
+  undisturbed = await runJson<AskResult>(['ask', 'Tell a story.', ...alone, ...HOW])
+  expect(undisturbed.tokens).toHaveLength(600)
+})
+
+beforeEach(async () => {
+  for (const name of [...names, 'entry']) {
+    if (nodes.get(name)?.over ?? true) nodes.set(name, await swarm.start(name))
+  }
+  await eventually(async () => {
+    const { peers } = await swarm.get<StatusBody>('entry', '/api/status')
+    expect(peers).toBeGreaterThanOrEqual(names.length)
+  })
+})
+
+afterEach(() => {
+  for (const name of names) nodes.get(name)?.kill('SIGCONT')
+})
+afterAll(() => swarm?.close())
+
+/** The one of the two that computes now. */
+async function busyTwin(): Promise<'middle' | 'twin'> {
+  return eventually(async () => {
+    for (const name of ['middle', 'twin'] as const) {
+      const { sessions, decode } = await swarm.get<StatusBody>(name, '/api/status')
+      if (sessions > 0 && decode.steps > 20) return name
+    }
+    throw new Error('nobody computes')
+  })
+}
+
+test.each(['SIGKILL', 'SIGSTOP'] as const)('%s', async (signal) => {
+  const ask = swarm.sandbox.track(
+    spawnCli(['ask', 'Tell a story.', ...swarm.as('entry'), '--logits-digest', '--json', ...HOW]),
+  )
+  const busy = await busyTwin()
+  nodes.get(busy)?.kill(signal)
+  if (signal === 'SIGKILL') await nodes.get(busy)?.ended
+  const killedMs = performance.now()
+  const { code, stdout, stderr } = await ask.ended
+  expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
+  const result = JSON.parse(stdout) as AskResult
+  const { text, tokens, logitsSha256, finishReason } = undisturbed
+  expect(result).toMatchObject({ text, tokens, logitsSha256, finishReason })
+  expect(result.failovers).toBeGreaterThan(0)
+  expect(result.hops.map(({ address }) => address)).not.toContain(nodes.get(busy)?.address)
+  const answerMs = 600_000 / (undisturbed.tokensPerSecond ?? 1)
+  expect(performance.now() - killedMs).toBeLessThan(RESUME_MS + 20 * answerMs)
+})
