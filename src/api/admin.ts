@@ -1,11 +1,11 @@
 import { Hono } from 'hono'
 import { stream } from 'hono/streaming'
-import { isLlmNodeError, toLlmNodeError } from '../base/errors.ts'
+import { isLlmNodeError, LlmNodeError, toLlmNodeError } from '../base/errors.ts'
 import { isAdmin } from './access.ts'
 import type { ApiEnv } from './caller.ts'
 import { checkAsk } from './check-ask.ts'
 import type { EventStreams } from './event-stream.ts'
-import type { NodeControl } from './types.ts'
+import { type NodeControl, pingSchema } from './types.ts'
 
 export interface AdminParts {
   readonly control: NodeControl
@@ -36,6 +36,11 @@ export function createAdminRoutes(token: string, { control, events, openApi }: A
     control.stop()
     return c.json({ stopping: true }, 202)
   })
+  app.post('/ping', async (c) => {
+    const asked = pingSchema.safeParse(await c.req.json().catch(() => undefined))
+    if (!asked.success) throw new LlmNodeError('BAD_INPUT', 'A ping needs {"target": "ADDRESS.llm"}.')
+    return c.json(await control.ping(asked.data.target, c.req.raw.signal))
+  })
   app.post('/ask', async (c) => {
     const request = checkAsk(await c.req.json().catch(() => undefined))
     c.header('content-type', 'application/x-ndjson')
@@ -51,13 +56,16 @@ export function createAdminRoutes(token: string, { control, events, openApi }: A
   app.all('*', (c) => c.json(failure('BAD_INPUT', `There is nothing at ${c.req.path}.`), 404))
   app.onError((thrown, c) => {
     const error = toLlmNodeError(thrown)
-    const status = isLlmNodeError(error, 'BAD_INPUT')
-      ? 400
-      : isLlmNodeError(error, 'NOT_SET_UP')
-        ? 409
-        : isLlmNodeError(error, 'LIMIT')
-          ? 429
-          : 500
+    const status =
+      isLlmNodeError(error, 'BAD_INPUT') || isLlmNodeError(error, 'BAD_ADDRESS')
+        ? 400
+        : isLlmNodeError(error, 'NOT_SET_UP')
+          ? 409
+          : isLlmNodeError(error, 'LIMIT')
+            ? 429
+            : isLlmNodeError(error, 'PEER_UNREACHABLE')
+              ? 502
+              : 500
     return c.json(failure(error.code, error.message, error.hint), status)
   })
   return app

@@ -48,6 +48,20 @@ export const peerBody = z.object({
   serving: z.array(z.object({ modelId: z.string(), recipe: z.string(), span: spanBody })).readonly(),
 })
 
+export const pingBody = z.object({
+  address: z.string(),
+  peerId: z.string(),
+  foundBy: z.enum(['known', 'hint']).meta({ description: 'known: an advert or a peer had its contact record.' }),
+  path: z.enum(['direct', 'relay']),
+  transport: z.enum(['tcp', 'quic', 'relay']),
+  addr: z.string().meta({ description: 'Where the connection goes.' }),
+  rttMs: z.array(z.number()).readonly().meta({ description: 'One number a round trip.' }),
+  state: z.string().nullable(),
+  version: z.string().nullable(),
+  reachability: z.string().nullable(),
+  serving: z.array(z.object({ modelId: z.string(), recipe: z.string(), span: spanBody })).readonly(),
+})
+
 export const peersBody = z.object({ peers: z.array(peerBody).readonly() })
 
 export const coverageModel = z.object({
@@ -74,6 +88,9 @@ export const sessionBody = z.object({
 
 export const sessionsBody = z.object({ sessions: z.array(sessionBody).readonly() })
 
+/** Who can see what (protocol.md §4). */
+export const profileName = z.enum(['direct', 'guarded', 'trusted', 'local-only'])
+
 const hopBody = z.object({
   span: spanBody,
   address: z.string().nullable().meta({ description: 'null: this node.' }),
@@ -87,12 +104,16 @@ export const generationBody = z
     state: z.enum(['starting', 'running', 'done', 'stopped', 'failed']),
     startedMs: z.int().meta({ description: 'Unix ms.' }),
     hops: z.array(hopBody).readonly(),
-    profile: z.enum(['direct', 'local-only']).nullable(),
+    profile: profileName.nullable(),
     exact: z.boolean().nullable(),
     promptTokens: z.int().nullable(),
     tokens: z.int().meta({ description: 'Pieces of text so far; at the end, tokens.' }),
     tokensPerSecond: z.number().nullable(),
     failovers: z.int(),
+    lastFailover: z
+      .object({ reason: z.string(), spans: z.array(spanBody).readonly() })
+      .nullable()
+      .meta({ description: 'What failed, and the layers of the hop that is blamed.' }),
     error: errorBody.shape.error.nullable(),
   })
   .meta({ description: 'An answer for which this node is the entry. Nothing of its text.' })

@@ -5,6 +5,7 @@ import {
   generationsBody,
   okBody,
   peersBody,
+  pingBody,
   sessionsBody,
   statusBody,
   stoppingBody,
@@ -14,7 +15,7 @@ import { chatChunk, chatCompletion, chatRequest } from './openai/chat-schema.ts'
 import { completionRequest, textCompletion } from './openai/completion-schema.ts'
 import { embeddingList, embeddingRequest } from './openai/embedding-schema.ts'
 import { modelList, modelObject, openAiError } from './openai/model-schema.ts'
-import { askSchema } from './types.ts'
+import { askSchema, pingSchema } from './types.ts'
 
 /** One endpoint, as the OpenAPI document and docs/api.md tell it. */
 export interface Endpoint {
@@ -108,6 +109,14 @@ export const endpoints: readonly Endpoint[] = [
     summary: 'The peers that it knows.',
     access: 'token',
     response: { type: json, schema: peersBody },
+  },
+  {
+    method: 'post',
+    path: '/api/ping',
+    summary: 'Reaches a node by its .llm address: the way there, round trips, what it serves.',
+    access: 'token',
+    request: pingSchema,
+    response: { type: json, schema: pingBody },
   },
   {
     method: 'get',

@@ -1,7 +1,7 @@
 /** What the HTTP API answers and accepts; commands and pages read these shapes. Plain data, JSON-safe. */
 import { z } from 'zod'
 import type { AskAnswer, AskProgress } from '../pipeline/ask.ts'
-import type { coverageBody, generationBody, peerBody, sessionBody, statusBody } from './bodies.ts'
+import type { coverageBody, generationBody, peerBody, pingBody, sessionBody, statusBody } from './bodies.ts'
 
 /** Sampling fields of a request; absent ones come from the model's generation_config.json. */
 export const askSchema = z.strictObject({
@@ -23,6 +23,8 @@ export const askSchema = z.strictObject({
   ignoreEnd: z.boolean().default(false),
   /** Run all layers in this process. */
   solo: z.boolean().default(false),
+  /** Who may see what; default: the configuration's. Never less than that: an error otherwise. */
+  profile: z.enum(['auto', 'direct', 'guarded', 'trusted', 'local-only']).optional(),
   /** Add the SHA-256 of every step's logits to the result. */
   logitsDigest: z.boolean().default(false),
   /** Guess tokens ahead where it pays; the answer is the same. */
@@ -42,15 +44,21 @@ export type AskEvent =
 
 export type StatusBody = z.output<typeof statusBody>
 export type PeerBody = z.output<typeof peerBody>
+export type PingBody = z.output<typeof pingBody>
 export type CoverageBody = z.output<typeof coverageBody>
 export type SessionBody = z.output<typeof sessionBody>
 export type GenerationBody = z.output<typeof generationBody>
+
+/** Whom to ping: an `.llm` address or `llm://ADDRESS?a=MULTIADDR`. */
+export const pingSchema = z.strictObject({ target: z.string().max(4_096) })
 
 /** What the API needs of the node; src/node passes it in. */
 export interface NodeControl {
   status(): StatusBody
   peers(): readonly PeerBody[]
   coverage(): CoverageBody
+  /** Throws BAD_ADDRESS, PEER_UNREACHABLE, ABORTED. */
+  ping(target: string, signal: AbortSignal): Promise<PingBody>
   sessions(): readonly SessionBody[]
   /** Running ones and the last ones that ended, newest first. */
   generations(): readonly GenerationBody[]

@@ -4,6 +4,7 @@ import { LlmNodeError } from '../base/errors.ts'
 import { askCommand } from './commands/ask.ts'
 import { bootstrapCommand } from './commands/bootstrap.ts'
 import { configCommand } from './commands/config.ts'
+import { contactsCommand } from './commands/contacts.ts'
 import { coverageCommand } from './commands/coverage.ts'
 import { demoCommand } from './commands/demo.ts'
 import { doctorCommand } from './commands/doctor.ts'
@@ -14,6 +15,7 @@ import { logitsCommand } from './commands/logits.ts'
 import { logsCommand } from './commands/logs.ts'
 import { modelsCommand } from './commands/models.ts'
 import { peersCommand } from './commands/peers.ts'
+import { pingCommand } from './commands/ping.ts'
 import { planCommand } from './commands/plan.ts'
 import { setupCommand } from './commands/setup.ts'
 import { startCommand } from './commands/start.ts'
@@ -44,6 +46,8 @@ const commands = [
   joinCommand,
   networkCommand,
   bootstrapCommand,
+  contactsCommand,
+  pingCommand,
   keysCommand,
   logitsCommand,
   tokenizeCommand,

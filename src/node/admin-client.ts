@@ -8,6 +8,7 @@ export interface AdminClient {
   readonly state: RunState
   get<T>(path: string): Promise<T>
   stop(): Promise<void>
+  post<T>(path: string, body: unknown, signal: AbortSignal): Promise<T>
   ask(request: AskRequest, signal: AbortSignal): AsyncIterable<AskEvent>
 }
 
@@ -46,6 +47,8 @@ function createAdminClient(state: RunState): AdminClient {
   return {
     state,
     get: async <T>(path: string) => (await (await call(path)).json()) as T,
+    post: async <T>(path: string, body: unknown, signal: AbortSignal) =>
+      (await (await call(path, { method: 'POST', body: JSON.stringify(body), signal })).json()) as T,
     async stop() {
       await call('/api/stop', { method: 'POST', body: '{}' })
     },

@@ -3,7 +3,14 @@ import { z } from 'zod'
 import { LlmNodeError } from '../base/errors.ts'
 import { writeFileAtomic } from '../base/files.ts'
 import { p2pLimits } from '../base/limits.ts'
-import { type AddressHint, encodeAddress, isAddress, parseAddressUri, safetyNumber } from '../p2p/address.ts'
+import {
+  type AddressHint,
+  encodeAddress,
+  formatAddressUri,
+  isAddress,
+  parseAddressUri,
+  safetyNumber,
+} from '../p2p/address.ts'
 import { foldPetname, isPetname } from '../p2p/petname.ts'
 import { type Home, readIfPresent } from './home.ts'
 
@@ -19,6 +26,12 @@ const contactSchema = z.strictObject({
 const contactFile = z.strictObject({ version: z.literal(1), contacts: z.array(contactSchema).max(p2pLimits.contacts) })
 
 export type Contact = z.infer<typeof contactSchema>
+
+export interface Target extends AddressHint {
+  readonly petname: string | null
+  /** With all hints known, for the running node. */
+  readonly uri: string
+}
 
 export interface AddedContact {
   readonly contact: Contact
@@ -116,13 +129,13 @@ export async function markVerified(home: Home, nameOrAddress: string): Promise<C
 }
 
 /** What a user writes to name somebody: a petname, an address, or `llm://ADDR?a=…`. Throws BAD_ADDRESS, BAD_INPUT. */
-export async function parseTarget(home: Home, text: string): Promise<AddressHint & { petname: string | null }> {
+export async function parseTarget(home: Home, text: string): Promise<Target> {
   const contacts = await listContacts(home)
   const named = contacts.find((contact) => isNamed(contact, text))
   const hint = parseAddressUri(named?.address ?? text)
   const known = contacts.find(({ address }) => address === hint.address)
   const addrs = [...new Set([...hint.addrs, ...(known?.addrs ?? [])])].slice(0, p2pLimits.addressesPerPeer)
-  return { ...hint, addrs, petname: known?.petname ?? null }
+  return { ...hint, addrs, petname: known?.petname ?? null, uri: formatAddressUri(hint.addressKey, addrs) }
 }
 
 async function saveContacts(home: Home, contacts: readonly Contact[]): Promise<void> {

@@ -2,12 +2,17 @@ import type { AskEvent, CheckedAskRequest, CoverageBody, NodeControl, PeerBody, 
 import { fromHex, toHex } from '../base/bytes.ts'
 import { formatSpan } from '../base/span.ts'
 import { mapCoverage } from '../coverage/map.ts'
+import { parseAddressUri } from '../p2p/address.ts'
 import { answer } from './askables.ts'
 import { withErrorEvent } from './events.ts'
 import type { LoadedModel } from './load-model.ts'
 import { listeningOf, type NodeParts } from './parts.ts'
+import { pingAddress } from './ping.ts'
 import { entryDeps } from './serving.ts'
 import { nodeVersion } from './version.ts'
+
+/** A running node knows already whom it can ask. */
+const PING_MS = 8_000
 
 /** What the API may see and do of a node. */
 export function createControl(parts: NodeParts, onStop: () => void): NodeControl {
@@ -15,6 +20,7 @@ export function createControl(parts: NodeParts, onStop: () => void): NodeControl
     status: () => status(parts),
     peers: () => peers(parts),
     coverage: () => coverage(parts),
+    ping: (target, signal) => pingAddress(parts, parseAddressUri(target), { signal, withinMs: PING_MS }),
     sessions: () => parts.hops.sessions,
     generations: () => parts.generations.list(),
     ask: (request, signal) => withErrorEvent(askHere(parts, request, signal)),
@@ -25,7 +31,7 @@ export function createControl(parts: NodeParts, onStop: () => void): NodeControl
 async function* askHere(parts: NodeParts, request: CheckedAskRequest, signal: AbortSignal): AsyncGenerator<AskEvent> {
   const askables = parts.models.flatMap((model) => model.askable ?? [])
   const name = request.model ?? askables[0]?.name ?? ''
-  yield* parts.generations.follow(name, answer(askables, request, signal, entryDeps(parts)))
+  yield* parts.generations.follow(name, answer(askables, request, signal, entryDeps(parts), parts.config.privacy))
 }
 
 function status(parts: NodeParts): StatusBody {

@@ -1,18 +1,14 @@
 import type { PeerBody } from '../api/types.ts'
 import { fromHex } from '../base/bytes.ts'
-import { systemClock } from '../base/clock.ts'
 import type { Config } from '../base/config.ts'
 import { LlmNodeError } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
-import { createSwarmView, type SwarmView } from '../coverage/announce.ts'
+import type { SwarmView } from '../coverage/announce.ts'
 import type { Assigned } from '../coverage/assign.ts'
-import { loadOrCreateIdentity } from '../p2p/identity.ts'
-import { createPeerNode, type PeerNode } from '../p2p/peer-node.ts'
+import type { PeerNode } from '../p2p/peer-node.ts'
 import { findAdmin } from './admin-client.ts'
-import { type Home, prepareHome } from './home.ts'
-import { listenAddresses } from './listen.ts'
-import { resolveNetwork } from './networks.ts'
-import { nodeVersion } from './version.ts'
+import type { Home } from './home.ts'
+import { visitSwarm } from './visit.ts'
 
 /** What others hold of one model, by recipe ("i8/1"). */
 export interface SwarmGlance {
@@ -50,27 +46,11 @@ export async function lookAround(
     const { peers } = await admin.get<{ peers: PeerBody[] }>('/api/peers')
     return fromPeers(peers, modelIdHex)
   }
-  await prepareHome(home)
-  const { network } = config
-  const identity = await loadOrCreateIdentity(home.keysFolder, { nowMs: Date.now() })
-  const listen = await listenAddresses({ ...network, port: 0 })
-  const { mdns, bootstrap } = network
-  const { version: ver, preSharedKey } = await resolveNetwork(home, config)
-  const peer = await createPeerNode(
-    { network: ver, preSharedKey, version: nodeVersion(), listen, mdns, bootstrap },
-    { identity, logger: deps.logger },
-  )
-  const view = { network: ver, version: nodeVersion() }
-  const swarm = await createSwarmView(view, { peer, identity, clock: systemClock, logger: deps.logger })
-  try {
-    await peer.start()
-    await swarm.start()
+  const { bootstrap } = config.network
+  return await visitSwarm(home, config, deps, async ({ peer, swarm }) => {
     await settle(swarm, peer, bootstrap.length > 0, deps.signal)
     return glance(swarm, modelIdHex)
-  } finally {
-    await swarm.stop()
-    await peer.stop()
-  }
+  })
 }
 
 async function settle(swarm: SwarmView, peer: PeerNode, hasBootstrap: boolean, signal: AbortSignal): Promise<void> {

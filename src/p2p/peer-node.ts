@@ -11,7 +11,7 @@ import { createLocalPeers } from './local-peers.ts'
 import { isLocalAddr, listenAddrs, type PeerTarget, shareableAddrs, type TransportName } from './peer-addrs.ts'
 import { createRedialler } from './redial.ts'
 import { createRequester, handleRequests, type Requester, type RequestHandler } from './requests.ts'
-import { connectTo, type FrameRules, frameStream, openConnections, openStream } from './streams.ts'
+import { connectTo, type FrameRules, frameStream, meetAt, openConnections, openStream } from './streams.ts'
 
 export interface PeerNodeOptions {
   /** VER: name of the network (network.ts); two names never mix. */
@@ -59,6 +59,8 @@ export interface PeerNode extends Requester {
   connections(): readonly ConnectionInfo[]
   /** Makes sure that there is a connection. Throws PEER_UNREACHABLE, ABORTED. */
   connect(target: PeerTarget, options: { signal: AbortSignal }): Promise<void>
+  /** Connects to whoever answers at a multiaddr; the PeerId that it proved. Throws BAD_INPUT, PEER_UNREACHABLE, ABORTED. */
+  meet(addr: string, options: { signal: AbortSignal }): Promise<string>
   /** Opens a circuit stream. Throws PEER_UNREACHABLE, ABORTED. */
   open(target: PeerTarget, options: { signal: AbortSignal }): Promise<FramedStream>
   /** Inbound circuit streams; without a handler they are reset. */
@@ -130,6 +132,7 @@ export async function createPeerNode(
     connect: async (target, { signal }) => {
       await connectTo(host, target, signal)
     },
+    meet: (addr, { signal }) => meetAt(host, addr, signal),
     open: (target, { signal }) => openStream(host, target, { protocol: CIRCUIT_PROTOCOL, signal, rules: circuitRules }),
     onLink: (handler) => circuits.onLink(handler),
     handle: (protocol, { maxRequestBytes }, handler) => handleRequests(host, { protocol, maxRequestBytes }, handler),

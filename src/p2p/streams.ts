@@ -3,7 +3,7 @@ import { LlmNodeError } from '../base/errors.ts'
 import { p2pLimits } from '../base/limits.ts'
 import { createFramedStream, type FramedStream } from './framed-stream.ts'
 import type { Host } from './libp2p-host.ts'
-import { dialAddrs, isLocalAddr, type PeerTarget, parsePeerId, publicSubnet } from './peer-addrs.ts'
+import { dialAddrs, isLocalAddr, type PeerTarget, parseMultiaddr, parsePeerId, publicSubnet } from './peer-addrs.ts'
 
 export interface FrameRules {
   readonly headerBytes: number
@@ -53,6 +53,20 @@ async function dial(host: Host, target: PeerTarget, signal: AbortSignal): Promis
       hint: 'It may be switched off, or a firewall may be in between.',
       cause,
     })
+  }
+}
+
+/** The PeerId of whoever answers at a multiaddr. Throws BAD_INPUT, PEER_UNREACHABLE, ABORTED. */
+export async function meetAt(host: Host, addr: string, signal: AbortSignal): Promise<string> {
+  throwIfAborted(signal)
+  const parsed = parseMultiaddr(addr)
+  try {
+    const limited = AbortSignal.any([signal, AbortSignal.timeout(p2pLimits.connectMs)])
+    const connection = await host.dial(parsed, { signal: limited })
+    return connection.remotePeer.toString()
+  } catch (cause) {
+    throwIfAborted(signal)
+    throw new LlmNodeError('PEER_UNREACHABLE', `Nobody answers at ${addr}.`, { cause })
   }
 }
 
