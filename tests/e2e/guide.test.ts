@@ -1,0 +1,37 @@
+/** Every command that the guide shows is one that the program understands. */
+import { readFile } from 'node:fs/promises'
+import { fileURLToPath } from 'node:url'
+import { expect, test } from 'vitest'
+import { runCli } from './cli.ts'
+
+const guide = fileURLToPath(new URL('../../docs/guide.md', import.meta.url))
+
+interface Shown {
+  readonly verb: string
+  readonly flags: readonly string[]
+}
+
+async function shownCommands(): Promise<Shown[]> {
+  const text = await readFile(guide, 'utf8')
+  const lines = [...text.matchAll(/^llm-node (.+)$|`llm-node ([^`]+)`/gm)].map(
+    ([, block, inline]) => block ?? inline ?? '',
+  )
+  return lines.map((line) => {
+    const words = line.replaceAll(/"[^"]*"/g, 'text').split(/\s+/)
+    return { verb: words[0] ?? '', flags: words.filter((word) => /^--?[a-z]/.test(word)) }
+  })
+}
+
+test('verbs and flags of the guide exist', async () => {
+  const shown = await shownCommands()
+  expect(shown.length).toBeGreaterThan(20)
+  const verbs = [...new Set(shown.map(({ verb }) => verb))].filter((verb) => verb !== 'completion')
+  const helps = await Promise.all(verbs.map(async (verb) => [verb, await runCli([verb, '--help'])] as const))
+  for (const [verb, { code, stdout }] of helps) {
+    expect(code, verb).toBe(0)
+    expect(stdout, verb).toContain(`llm-node ${verb}`)
+    for (const { flags } of shown.filter((command) => command.verb === verb)) {
+      for (const flag of flags) expect(stdout, `${verb} ${flag}`).toMatch(new RegExp(`(^|[\\s,])${flag}\\b`, 'm'))
+    }
+  }
+})
