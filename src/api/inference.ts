@@ -1,3 +1,4 @@
+import type { AskedProfile } from '../coverage/path.ts'
 import type { AskProgress } from '../pipeline/ask.ts'
 import type { Embedding } from '../pipeline/embed.ts'
 import type { AskPrompt } from '../pipeline/prompt.ts'
@@ -34,6 +35,8 @@ export interface GenerationCall {
   /** Absent fields come from the model's generation_config.json. */
   readonly sampling: Partial<SamplingParams>
   readonly stop: readonly string[]
+  /** Who may see what; absent: the node's own choice. */
+  readonly profile?: AskedProfile | undefined
   /** Go on past the model's end tokens. */
   readonly ignoreEnd?: boolean
   /** The caller: what an answer leaves for the next turn of its chat is for nobody else. */
@@ -43,6 +46,7 @@ export interface GenerationCall {
 export interface EmbeddingCall {
   readonly model: string
   readonly where: Where
+  readonly profile?: AskedProfile | undefined
   readonly prompt: AskPrompt
 }
 

@@ -66,19 +66,26 @@ const fresh = {
   tokens: 0,
   tokensPerSecond: null,
   failovers: 0,
+  lastFailover: null,
   error: null,
 }
 
 function note(body: GenerationBody, event: AskProgress): void {
   if (event.type === 'route') {
     const { hops, profile, exact, promptTokens } = event
-    Object.assign(body, { state: 'running', hops: [...hops], profile, exact, promptTokens })
+    change(body, { state: 'running', hops: [...hops], profile, exact, promptTokens })
   } else if (event.type === 'text') {
     body.tokens++
   } else if (event.type === 'done') {
-    const { hops, exact, failovers, tokensPerSecond, tokens } = event.result
-    Object.assign(body, { state: 'done', hops: [...hops], exact, failovers, tokensPerSecond, tokens: tokens.length })
+    const { hops, profile, exact, failovers, tokensPerSecond, tokens } = event.result
+    const end = { hops: [...hops], profile, exact, failovers, tokensPerSecond, tokens: tokens.length }
+    change(body, { state: 'done', ...end })
   } else {
-    body.failovers++
+    const { reason, spans } = event
+    change(body, { failovers: body.failovers + 1, lastFailover: { reason, spans } })
   }
+}
+
+function change(body: GenerationBody, fields: Partial<GenerationBody>): void {
+  Object.assign(body, fields)
 }

@@ -1,9 +1,11 @@
 import { z } from 'zod'
+import { profileName } from '../bodies.ts'
 import {
   bookkeepingFields,
   lengthFields,
   maxCompletionTokens,
   modelName,
+  nodeRequestFields,
   optional,
   samplingFields,
   streamFields,
@@ -59,6 +61,7 @@ export const chatRequest = z
       templateKwargs.meta({ description: 'Beyond OpenAI. Variables of the chat template, as enable_thinking.' }),
     ),
     ...bookkeepingFields,
+    ...nodeRequestFields,
     n: unsupported('n', [1]),
     tools: unsupported('tools', [[]]),
     tool_choice: unsupported('tool_choice', ['none', 'auto']),
@@ -125,6 +128,7 @@ export const nodeFields = z
       .meta({ description: 'Who computed which layers.' }),
     exact: z.boolean().meta({ description: 'Byte-identical to a run in one process.' }),
     failovers: z.int(),
+    profile: profileName.meta({ description: 'Who could see what.' }),
   })
   .meta({ description: 'What OpenAI does not have.' })
 

@@ -29,6 +29,7 @@ export async function chatCompletions(c: ApiContext, parts: OpenAiParts): Promis
     sampling: samplingOf(body, body.logprobs === true ? (body.top_logprobs ?? 0) : undefined),
     stop: stopsOf(body.stop),
     ignoreEnd: body.ignore_eos === true,
+    profile: body.llm_node?.profile,
     owner: `key ${c.var.caller.name ?? ''}`,
   }
   const visited = await visit(c, parts, call)

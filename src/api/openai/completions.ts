@@ -30,6 +30,7 @@ export async function completions(c: ApiContext, parts: OpenAiParts): Promise<Re
     sampling: samplingOf(body, body.logprobs),
     stop: stopsOf(body.stop),
     ignoreEnd: body.ignore_eos === true,
+    profile: body.llm_node?.profile,
   }
   const visited = await visit(c, parts, call)
   const head: AnswerHead = {

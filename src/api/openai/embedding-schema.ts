@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { apiLimits } from '../../base/limits.ts'
-import { bookkeepingFields, ids, modelName, optional, unsupported } from './fields.ts'
+import { bookkeepingFields, ids, modelName, nodeRequestFields, optional, unsupported } from './fields.ts'
 
 const text = z.string().min(1)
 
@@ -23,6 +23,7 @@ export const embeddingRequest = z.strictObject({
   input: input.meta({ description: 'A text, a list of texts, token ids, or a list of them.' }),
   encoding_format: optional(z.enum(['float', 'base64'])),
   ...bookkeepingFields,
+  ...nodeRequestFields,
   dimensions: unsupported('dimensions'),
 })
 

@@ -10,10 +10,11 @@ export async function embeddings(c: ApiContext, parts: OpenAiParts): Promise<Res
   const exit = parts.admission.enter()
   const { signal } = goneWith(c)
   try {
+    const call = { model: card.name, where, profile: body.llm_node?.profile }
     const data: EmbeddingList['data'] = []
     let nTokens = 0
     for (const [index, prompt] of body.input.entries()) {
-      const found = await parts.inference.embed({ model: card.name, where, prompt }, signal)
+      const found = await parts.inference.embed({ ...call, prompt }, signal)
       nTokens += found.promptTokens
       const embedding = body.encoding_format === 'base64' ? toBase64(found.vector) : [...found.vector]
       data.push({ object: 'embedding', index, embedding })

@@ -68,6 +68,19 @@ export const streamFields = {
   ),
 }
 
+/** The one place for wishes that OpenAI does not know. */
+export const nodeRequestFields = {
+  llm_node: optional(
+    z.strictObject({
+      profile: optional(
+        z.enum(['auto', 'direct', 'guarded', 'trusted', 'local-only']).meta({
+          description: "Who may see what; absent, the node's own setting.",
+        }),
+      ),
+    }),
+  ),
+}
+
 /** What OpenAI's clients send for its own bookkeeping. */
 export const bookkeepingFields = {
   user: unused,

@@ -93,11 +93,12 @@ export function usageOf(result: AskAnswer): Usage {
   }
 }
 
-export function nodeFieldsOf({ hops, exact, failovers }: AskAnswer): NodeFields {
+export function nodeFieldsOf({ hops, exact, failovers, profile }: AskAnswer): NodeFields {
   return {
     hops: hops.map(({ span, address, ms }) => ({ layers: formatSpan(span), address, ms })),
     exact,
     failovers,
+    profile,
   }
 }
 
