@@ -1,7 +1,7 @@
 /** How much of a model fits a machine (swarm.md §4). Pure; all figures in bytes. */
 
 /** Left free of what the machine offers, for everything that nobody foresaw. */
-export const memoryHeadroom = 0.2
+const memoryHeadroom = 0.2
 
 export interface FitRequest {
   readonly nLayers: number

@@ -25,7 +25,7 @@ const stayMs = 3_600_000
 /** A node that has just come or moved waits until others have heard of it, whatever is missing. */
 const settleMs = 30_000
 /** Longest wait before a move, drawn anew by each node: the first mover's advert makes the others stay. */
-export const moveJitterMs = 120_000
+const moveJitterMs = 120_000
 /** Rounds of everybody's best moves; most swarms settle in two or three. */
 const maxRounds = 4
 

@@ -29,7 +29,7 @@ export interface Check {
 }
 
 /** All checks together; whoever has no answer by then is said to be too slow. */
-export const doctorMs = 5_000
+const doctorMs = 5_000
 
 export const ok = (finding: string): Finding => ({ status: 'ok', finding, fix: null })
 export const skip = (finding: string): Finding => ({ status: 'skip', finding, fix: null })
