@@ -13,7 +13,7 @@ let sandbox: Sandbox
 let home: string
 let breaking: HttpServer | undefined
 /** What takes its time to fail goes on beside the other tests. */
-let slow: { readonly broken: Promise<[CliResult, CliResult]>; readonly gap: Promise<[CliResult, CliResult]> }
+let slow: { readonly broken: Promise<CliResult>; readonly gap: Promise<CliResult> }
 
 const local = ['--no-mdns', '--host', '127.0.0.1', '--port', '0', '--threads', '1']
 
@@ -25,8 +25,8 @@ beforeAll(async () => {
   await once(breaking, 'listening')
   const address = breaking.address() as AddressInfo
   slow = {
-    broken: runBoth((way) => setup(`broken-${way}`, `http://127.0.0.1:${address.port}/`, '--layers', '0-3')),
-    gap: runBoth(() => ['ask', 'hi', '--home', home, ...local]),
+    broken: runCli([...setup('broken', `http://127.0.0.1:${address.port}/`, '--layers', '0-3'), '--json']),
+    gap: runCli(['ask', 'hi', '--home', home, ...local, '--json']),
   }
 })
 
@@ -35,11 +35,6 @@ afterAll(async () => {
   breaking?.closeAllConnections()
   breaking?.close()
 })
-
-/** Lets a command run to its failure, plain and with --json. */
-async function runBoth(args: (way: string) => readonly string[]): Promise<[CliResult, CliResult]> {
-  return Promise.all([runCli(args('plain')), runCli([...args('json'), '--json'])])
-}
 
 /** Serves the demo model, but ends every connection that asks for weights. */
 function createBreakingServer(): HttpServer {
@@ -61,32 +56,25 @@ interface Failure {
   readonly before?: RegExp
 }
 
-/** The command fails with one line, at most one more with what to do, and with --json the same as one object. */
+/** The command fails with one line, at most one more with what to do, and says the same as one object on stdout. */
 async function expectFailure(args: readonly string[], failure: Failure, env: NodeJS.ProcessEnv = {}): Promise<void> {
-  const plain = runCli(args, { env })
-  // Two at a time would be in each other's way on one home.
-  if (args[0] === 'setup' || args[0] === 'start') await plain
-  checkFailure(await plain, await runCli([...args, '--json'], { env }), failure)
+  checkFailure(await runCli([...args, '--json'], { env }), failure)
 }
 
-function checkFailure(plain: CliResult, json: CliResult, failure: Failure): void {
-  const { code, exitCode, says, before = /^/ } = failure
-  const lines = plain.stderr.replace(before, '').split('\n')
+function checkFailure({ code: exitCode, stdout, stderr }: CliResult, failure: Failure): void {
+  const { code, says, before = /^/ } = failure
+  const lines = stderr.replace(before, '').split('\n')
   expect(lines[0]).toMatch(/^llm-node: .+[.?] \([A-Z_]+\)$/)
   expect(lines[0]).toMatch(says)
   expect(lines[0]).toContain(`(${code})`)
   expect(lines.slice(1).join('\n')).toMatch(/^( {2}\S.*\n)?$/)
-  expect({ code: plain.code, stdout: plain.stdout }).toEqual({ code: exitCode, stdout: '' })
+  expect(exitCode).toBe(failure.exitCode)
 
-  const { schema, error } = JSON.parse(json.stdout)
-  expect(json.stdout.split('\n')).toHaveLength(2)
+  expect(stdout.split('\n')).toHaveLength(2)
+  const { schema, error, ...rest } = JSON.parse(stdout)
   expect(schema).toMatch(/^llm-node\/[a-z]+\/1$/)
-  expect(error).toEqual({
-    code,
-    message: expect.stringMatching(says),
-    hint: expect.toBeOneOf([expect.any(String), null]),
-  })
-  expect(json.code).toBe(exitCode)
+  const hint = lines[1] === undefined || lines[1] === '' ? null : lines[1].trim()
+  expect({ error, rest }).toEqual({ error: { code, message: expect.stringMatching(says), hint }, rest: {} })
 }
 
 /** A server that holds a port of 127.0.0.1. */
@@ -125,6 +113,11 @@ test.for([
 ] as const)('wrong input: %s', async ([, args, says]) => {
   const words = args.length === 0 ? [] : [...args, '--home', sandbox.home('input')]
   await expectFailure(words, { code: 'BAD_INPUT', exitCode: 2, says })
+})
+
+test('without --json nothing of a failure is on stdout', async () => {
+  const stderr = expect.stringMatching(/^llm-node: .+ \(BAD_ADDRESS\)\n {2}\S.*\n$/)
+  expect(await runCli(['id', 'abc.llm'])).toEqual({ code: 2, stdout: '', stderr })
 })
 
 test.for([
@@ -196,12 +189,12 @@ test('a home that is empty, and one that cannot be used', async () => {
   await expectFailure(['status', '--home', empty], { code: 'NOT_RUNNING', exitCode: 3, says: /No node runs/ })
   const file = sandbox.home('file')
   await writeFile(file, '')
-  for (const unusable of [file, join(file, 'below')]) {
-    const failure = { code: 'HOME_UNUSABLE', exitCode: 3, says: new RegExp(`${unusable}/\\S+ cannot be read`) }
-    await expectFailure(['setup', '--home', unusable, '--model', demoModel, '--layers', 'all'], failure)
-    await expectFailure(['start', '--home', unusable], failure)
-    await expectFailure(['id', '--home', unusable], failure)
+  const unusable = (folder: string) => {
+    return { code: 'HOME_UNUSABLE', exitCode: 3, says: new RegExp(`${folder}/\\S+ cannot be read`) }
   }
+  await expectFailure(['setup', '--home', file, '--model', demoModel, '--layers', 'all'], unusable(file))
+  await expectFailure(['start', '--home', join(file, 'below')], unusable(join(file, 'below')))
+  await expectFailure(['id', '--home', file], unusable(file))
 })
 
 test.for([
@@ -303,7 +296,7 @@ test('weights that are cut off, garbage, or lost on the way', async () => {
 })
 
 test('a connection that always breaks off: the download gives up and keeps what has come', async () => {
-  checkFailure(...(await slow.broken), {
+  checkFailure(await slow.broken, {
     code: 'DOWNLOAD_FAILED',
     exitCode: 4,
     says: /The download does not get on: .+ broke off/,
@@ -312,7 +305,7 @@ test('a connection that always breaks off: the download gives up and keeps what 
 })
 
 test('a swarm that lacks layers, asked by a node of one answer', async () => {
-  checkFailure(...(await slow.gap), {
+  checkFailure(await slow.gap, {
     code: 'COVERAGE_GAP',
     exitCode: 5,
     says: /Layers 6-11 of demo-qwen3 are held by nobody/,
