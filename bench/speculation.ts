@@ -66,7 +66,14 @@ async function run(
 ): Promise<Run> {
   const chain = withLatency(latencyMs)
   const none = { leading: undefined, route: undefined, trailing: undefined, numericsClass: undefined }
-  const plan = { ...none, maxContext: chain.maxContext, exact: true, profile: 'local-only' as const, ends: undefined }
+  const plan = {
+    ...none,
+    maxContext: chain.maxContext,
+    exact: true,
+    longRope: false,
+    profile: 'local-only' as const,
+    ends: undefined,
+  }
   const opened = { chain, plan, exact: true, estimate: { solo: null, split: null } }
   const session = createSession({
     ends,

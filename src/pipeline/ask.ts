@@ -4,6 +4,7 @@ import { isLlmNodeError, LlmNodeError } from '../base/errors.ts'
 import { pipelineLimits } from '../base/limits.ts'
 import type { AskedProfile, Profile } from '../coverage/path.ts'
 import type { ModelEnds } from '../shard/ends.ts'
+import { shortFactorLimit } from '../shard/rope.ts'
 import { type AnswerToken, createTokenTrail } from './answer-tokens.ts'
 import { createAttempts, type Failover } from './attempts.ts'
 import type { ChainHop } from './chain.ts'
@@ -15,7 +16,7 @@ import type { IdleChains } from './idle-chains.ts'
 import { createMailbox, type Mailbox } from './mailbox.ts'
 import { type AskPrompt, encodePrompt, firstTurnLength, type Thinking, thinkingOf } from './prompt.ts'
 import { neutralSampling, type SamplingParams } from './sampler.ts'
-import { commonLength, createSession, type Session } from './session.ts'
+import { commonLength, createSession } from './session.ts'
 import { createStopDetector } from './stop-detector.ts'
 import type { TextModel } from './text-model.ts'
 
@@ -109,7 +110,7 @@ export async function* ask(model: AskableModel, options: AskOptions, deps: AskDe
     deps,
   )
   try {
-    const opened = await openMakingRoom(session, signal, deps)
+    const opened = await openMakingRoom(() => session.open(signal, promptIds.length), deps)
     remember(opened)
     const { chain, exact, plan } = opened
     const about = { exact, promptTokens: promptIds.length, thinking: thinkingOf(model.text, promptIds) }
@@ -187,8 +188,15 @@ function startSession(model: AskableModel, wish: SessionWish, deps: AskDeps) {
   const profile = asked === 'auto' && chat !== undefined ? (deps.chats?.of(chat) ?? asked) : asked
   const request = { maxContext, roomyContext, solo, swarm, profile }
   const attempts = createAttempts(model, { request, onFailover }, deps)
-  const held = idle?.take({ owner, promptIds, sameIds, maxContext })
-  const session = createSession({ ends: model.ends, attempts, held })
+  const shortLimit = shortFactorLimit(model.spec.rope)
+  const held = idle?.take({
+    owner,
+    promptIds,
+    sameIds,
+    maxContext,
+    longRope: promptIds.length > (shortLimit ?? maxContext),
+  })
+  const session = createSession({ ends: model.ends, attempts, held, shortLimit })
   return {
     session,
     remember: ({ plan }: OpenedChain) => {
@@ -206,13 +214,13 @@ function startSession(model: AskableModel, wish: SessionWish, deps: AskDeps) {
 }
 
 /** Local memory for a session may be held by chains that only wait. */
-async function openMakingRoom(session: Session, signal: AbortSignal, { idle }: AskDeps): Promise<OpenedChain> {
+async function openMakingRoom(open: () => Promise<OpenedChain>, { idle }: AskDeps): Promise<OpenedChain> {
   try {
-    return await session.open(signal)
+    return await open()
   } catch (error) {
     if (!isLlmNodeError(error, 'KV_FULL') || idle === undefined || idle.size === 0) throw error
     await idle.clear()
-    return session.open(signal)
+    return open()
   }
 }
 

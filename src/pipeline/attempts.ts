@@ -28,7 +28,7 @@ export interface Attempts {
   /** Goes on with a chain that another generation has opened. */
   adopt(opened: OpenedChain): void
   /** Over the best way left. Throws what ended the last one, or COVERAGE_GAP when nobody is left for a layer. */
-  open(signal: AbortSignal): Promise<OpenedChain>
+  open(signal: AbortSignal, options?: { readonly longRope: boolean }): Promise<OpenedChain>
   /** The chain opened last has failed. Throws the error itself when another way would not help, or when it is enough. */
   failed(error: unknown): void
   /** The chain has answered: an interruption, if there was one, is over. */
@@ -75,6 +75,7 @@ class RouteAttempts implements Attempts {
   /** Ways that were tried although something on them had failed. */
   readonly #lastResorts = new Set<string>()
   #proven = false
+  #longRope = false
 
   constructor(model: EntryModel, options: AttemptsOptions, deps: EntryDeps) {
     this.#model = model
@@ -92,7 +93,8 @@ class RouteAttempts implements Attempts {
     this.#pinned = { numericsClass, maxContext: chain.maxContext }
   }
 
-  async open(signal: AbortSignal): Promise<OpenedChain> {
+  async open(signal: AbortSignal, { longRope } = { longRope: false }): Promise<OpenedChain> {
+    this.#longRope = longRope
     for (;;) {
       const { plan, limitMs } = await this.#nextPlan(signal)
       this.#plan = plan
@@ -177,6 +179,7 @@ class RouteAttempts implements Attempts {
         this.#model,
         {
           ...request,
+          longRope: this.#longRope,
           penaltyMs: this.#exclusions.penaltyMs,
           profile: this.#profile ?? request.profile,
           ...(pinned === undefined ? {} : { numericsClass: pinned.numericsClass }),

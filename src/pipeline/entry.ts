@@ -36,8 +36,8 @@ export interface HopContact {
 
 /** What the profiles go by. */
 export interface Privacy {
-  /** Relays for the ends of a circuit that are there now (coverage/guards.ts). */
-  guards(): readonly PeerPlace[]
+  /** Relays for the ends of a circuit that are there now (coverage/guards.ts); `computing`: also those that hold layers. */
+  guards(options: { computing: boolean }): readonly PeerPlace[]
   placeOf(address: string): PeerPlace
   /** Addresses that may compute under `trusted`. */
   readonly trusted: ReadonlySet<string>
@@ -73,6 +73,8 @@ export interface ChainRequest {
   readonly numericsClass?: string | undefined
   /** Who may see what; default `direct`. */
   readonly profile?: AskedProfile | undefined
+  /** The long factors of a longrope model (engine.md §1). */
+  readonly longRope?: boolean | undefined
   /** Ms that a link counts more; null: this node (exclusions.ts). */
   readonly penaltyMs?: ((from: string | null, to: string | null) => number) | undefined
 }
@@ -84,6 +86,7 @@ export interface ChainPlan {
   readonly route: Route | undefined
   readonly trailing: Span | undefined
   readonly maxContext: number
+  readonly longRope: boolean
   /** In force: never weaker than what was asked for. */
   readonly profile: Profile
   /** Relays before the first and after the last compute hop, by address. */
@@ -115,7 +118,7 @@ export function openChain(
   return openPlan(model, planChain(model, request, deps), deps, request.signal)
 }
 
-type PlanDeps = Pick<EntryDeps, 'holders' | 'privacy'>
+interface PlanDeps extends Pick<EntryDeps, 'holders' | 'privacy'> {}
 
 /** Throws COVERAGE_GAP, COVERAGE_FRAGMENTED, NO_RELAY, CONTEXT_TOO_LONG, NOT_SET_UP. Opens nothing. */
 export function planChain(model: EntryModel, request: ChainRequest, deps: PlanDeps): ChainPlan {
@@ -136,6 +139,7 @@ export function planChain(model: EntryModel, request: ChainRequest, deps: PlanDe
     leading,
     trailing,
     exact: true,
+    longRope: request.longRope === true,
     numericsClass: undefined,
     profile: 'local-only' as const,
     ends: undefined,
@@ -167,9 +171,9 @@ export async function openPlan(
   const ring = route === undefined ? undefined : await openRing(model, { ...plan, route }, deps, signal)
   const parts: Chain[] = []
   try {
-    if (leading !== undefined) parts.push(localPart(model, leading, plan.maxContext))
+    if (leading !== undefined) parts.push(localPart(model, leading, plan))
     if (ring !== undefined) parts.push(ring)
-    if (trailing !== undefined) parts.push(localPart(model, trailing, plan.maxContext))
+    if (trailing !== undefined) parts.push(localPart(model, trailing, plan))
   } catch (error) {
     await Promise.all([ring, ...parts].map((part) => part?.close()))
     throw error
@@ -225,13 +229,16 @@ interface PlannedRoute {
   readonly ends: ChainPlan['ends']
 }
 
-/** `auto` is guarded where that is possible, otherwise direct. Every other profile is itself or an error. */
+/**
+ * `auto` is guarded where relays without layers make that possible, otherwise direct: a replica that stood at an end would
+ * be missing when a hop fails. Every other profile is itself or an error.
+ */
 function planRoute(model: EntryModel, span: Span, wanted: ChainRequest, deps: PlanDeps): PlannedRoute {
   const { profile = 'direct' } = wanted
   if (profile === 'trusted') return planTrusted(model, span, wanted, deps)
   if (profile !== 'auto') return planClasses(model, span, wanted, { ...deps, profile })
   try {
-    return planClasses(model, span, wanted, { ...deps, profile: 'guarded' })
+    return planClasses(model, span, wanted, { ...deps, profile: 'guarded', sparing: true })
   } catch (error) {
     if (!isLlmNodeError(error, 'NO_RELAY')) throw error
     return planClasses(model, span, wanted, { ...deps, profile: 'direct' })
@@ -252,13 +259,14 @@ function planTrusted(model: EntryModel, span: Span, wanted: ChainRequest, deps: 
   }
 }
 
+interface ProfileDeps extends PlanDeps {
+  readonly profile: Profile
+  /** Take no relay that holds layers. */
+  readonly sparing?: boolean
+}
+
 /** One numerics class on the whole ring: this process's own where it reaches, otherwise the best other one. */
-function planClasses(
-  model: EntryModel,
-  span: Span,
-  wanted: ChainRequest,
-  deps: PlanDeps & { profile: Profile },
-): PlannedRoute {
+function planClasses(model: EntryModel, span: Span, wanted: ChainRequest, deps: ProfileDeps): PlannedRoute {
   const { profile } = deps
   const all = deps.holders(model.modelId, model.recipe)
   const classes =
@@ -285,14 +293,14 @@ function findPath(
   model: EntryModel,
   holders: readonly LayerHolder[],
   { span, maxContext, penaltyMs }: ChainRequest & { span: Span },
-  { profile, privacy }: PlanDeps & { profile: Profile },
+  { profile, privacy, sparing = false }: ProfileDeps,
 ): Pick<PlannedRoute, 'route' | 'ends'> {
   const request = { span, maxContext, maxHops: onionLimits.computeHops, modelName: model.name, penaltyMs }
   if (profile !== 'guarded') return { route: findRoute(holders, request), ends: undefined }
   const rules = privacy ?? { guards: () => [], placeOf: unknownPlace, mayShare: false }
   const { route, front, back } = findGuardedRoute(holders, {
     ...request,
-    guards: rules.guards(),
+    guards: rules.guards({ computing: !sparing }),
     placeOf: (address) => rules.placeOf(address),
     mayShare: rules.mayShare,
   })
@@ -317,7 +325,7 @@ async function openRing(
   deps: EntryDeps,
   signal: AbortSignal,
 ): Promise<Chain> {
-  const { route, ends, maxContext, numericsClass } = plan
+  const { route, ends, maxContext, numericsClass, longRope } = plan
   const stops = stopsOf(plan)
   const contacts = await Promise.all(stops.map((address) => contactOf(address, deps, signal)))
   if (ends !== undefined) requireDistinct(stops, deps)
@@ -332,6 +340,7 @@ async function openRing(
       modelId: model.modelId,
       hiddenSize: model.spec.hiddenSize,
       maxContext,
+      longRope,
       numericsClass: fromHex(numericsClass ?? ANY_CLASS),
     },
     { signal },
@@ -369,8 +378,8 @@ async function contactOf(address: string, deps: EntryDeps, signal: AbortSignal):
   }
 }
 
-function localPart(model: EntryModel, span: Span, maxContext: number): Chain {
+function localPart(model: EntryModel, span: Span, { maxContext, longRope }: ChainPlan): Chain {
   if (model.runner === undefined) throw new LlmNodeError('INTERNAL', 'No layers are held here.')
-  const session = model.runner.openSession({ span, maxContext })
+  const session = model.runner.openSession({ span, maxContext, longRope })
   return createLocalChain(session, model.spec.hiddenSize, pipelineLimits.prefillRows)
 }

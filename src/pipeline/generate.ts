@@ -29,6 +29,8 @@ export type FinishReason = 'stop' | 'length'
 export interface TokenSession {
   /** Tokens that prompt and answer may have in all. */
   readonly maxContext: number
+  /** So many ids at most may be in one frame with these: no draft goes beyond. */
+  frameEnd(nIds: number): number
   /** What comes out after the last layer for the last `want` of `ids`: [want, hiddenSize]. */
   rows(ids: readonly number[], want: number, options: { signal?: AbortSignal | undefined }): Promise<Float32Array>
 }
@@ -74,8 +76,8 @@ export async function* generate(
       index++
       if (index >= maxTokens || transcript.length >= session.maxContext) return 'length'
     }
-    // A row more than the tokens that may still come would be for nothing, and none may lie beyond the context.
-    const room = Math.min(maxTokens - index - 1, session.maxContext - transcript.length)
+    // A row more than the tokens that may still come would be for nothing, and none may lie beyond the context or the limit.
+    const room = Math.min(maxTokens - index - 1, session.frameEnd(transcript.length) - transcript.length)
     draft = drafter?.propose(transcript, room) ?? []
   }
 }

@@ -9,6 +9,7 @@ export interface WantedChain {
   /** So many ids from the start, the first user turn's, must be the same: it is the same chat. */
   readonly sameIds: number
   readonly maxContext: number
+  readonly longRope: boolean
 }
 
 /** Chains of chats that may go on, with the KV of all that was said (engine.md §7). */
@@ -43,13 +44,14 @@ export function createIdleChains(deps: { clock?: Clock } = {}): IdleChains {
     clock.monotonicMs() - openedMs > opened.chain.lifeS * 1_000 * pipelineLimits.lifeShare
 
   return {
-    take({ owner, promptIds, sameIds, maxContext }) {
+    take({ owner, promptIds, sameIds, maxContext, longRope }) {
       let best: Idle | undefined
       let longest = 0
       for (const each of idle) {
         const length = commonLength(each.ids, promptIds)
         if (each.owner !== owner || length < Math.max(1, sameIds)) continue
-        if (each.opened.chain.maxContext < maxContext || isOld(each)) {
+        const { chain, plan } = each.opened
+        if (chain.maxContext < maxContext || plan.longRope !== longRope || isOld(each)) {
           // It has become too small for its chat, or will end within the answer.
           void drop(each)
         } else if (length > longest) {

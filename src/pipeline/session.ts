@@ -21,8 +21,8 @@ export interface HeldChain {
  * the rows.
  */
 export interface Session extends TokenSession {
-  /** The chain in use. Throws what opening one throws. */
-  open(signal: AbortSignal): Promise<OpenedChain>
+  /** The chain in use, fit for so many ids. Throws what opening one throws. */
+  open(signal: AbortSignal, nIds: number): Promise<OpenedChain>
   /** The chain in use, if any. */
   readonly current: OpenedChain | undefined
   /** Gives the chain away, for another session to go on with it; undefined: there is none. */
@@ -35,12 +35,15 @@ export interface SessionDeps {
   readonly attempts: Attempts
   /** A chain to begin with. */
   readonly held?: HeldChain | undefined
+  /** A longrope model computes more ids than these with other factors, and all of them then (engine.md §1). */
+  readonly shortLimit?: number | null
   readonly clock?: Clock
 }
 
 const NEVER = new AbortController().signal
 
-export function createSession({ ends, attempts, held, clock = systemClock }: SessionDeps): Session {
+export function createSession({ ends, attempts, held, shortLimit, clock = systemClock }: SessionDeps): Session {
+  const limit = shortLimit ?? Number.POSITIVE_INFINITY
   let opened = held?.opened
   let openedMs = held?.openedMs ?? 0
   let ids: readonly number[] = held?.ids ?? []
@@ -52,12 +55,14 @@ export function createSession({ ends, attempts, held, clock = systemClock }: Ses
     opened = undefined
     await closing?.chain.close()
   }
-  const open = async (signal: AbortSignal): Promise<OpenedChain> => {
+  const open = async (signal: AbortSignal, nIds: number): Promise<OpenedChain> => {
+    const longRope = nIds > limit
     const lifeMs = (opened?.chain.lifeS ?? 0) * 1_000 * pipelineLimits.lifeShare
-    if (opened !== undefined && clock.monotonicMs() < openedMs + lifeMs) return opened
+    const isFit = opened?.plan.longRope === longRope && clock.monotonicMs() < openedMs + lifeMs
+    if (opened !== undefined && isFit) return opened
     await close()
     ids = []
-    opened = await attempts.open(signal)
+    opened = await attempts.open(signal, { longRope })
     openedMs = clock.monotonicMs()
     maxContext = opened.chain.maxContext
     return opened
@@ -67,6 +72,7 @@ export function createSession({ ends, attempts, held, clock = systemClock }: Ses
     get maxContext() {
       return maxContext
     },
+    frameEnd: (nIds) => (nIds <= limit ? Math.min(limit, maxContext) : maxContext),
     get current() {
       return opened
     },
@@ -80,7 +86,7 @@ export function createSession({ ends, attempts, held, clock = systemClock }: Ses
     async rows(wanted, want, { signal = NEVER }) {
       if (want < 1 || want > wanted.length) throw new LlmNodeError('BAD_INPUT', `${want} of ${wanted.length} rows.`)
       for (;;) {
-        const { chain } = await open(signal)
+        const { chain } = await open(signal, wanted.length)
         // What was guessed wrong is overwritten: a lower position rolls back.
         const pos = Math.min(commonLength(ids, wanted), wanted.length - want)
         ids = ids.slice(0, pos)

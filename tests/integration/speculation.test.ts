@@ -1,4 +1,5 @@
 /** Drafts with the real engine: the same ids and the same bytes of logits as without. */
+import { readFileSync } from 'node:fs'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Attempts } from '../../src/pipeline/attempts.ts'
 import { type Chain, createLocalChain } from '../../src/pipeline/chain.ts'
@@ -8,6 +9,7 @@ import { type GenerateRequest, generate } from '../../src/pipeline/generate.ts'
 import { neutralSampling } from '../../src/pipeline/sampler.ts'
 import { createSession } from '../../src/pipeline/session.ts'
 import { createTextModel, type TextModel } from '../../src/pipeline/text-model.ts'
+import { shortFactorLimit } from '../../src/shard/rope.ts'
 import { digestOf, openEngine, type TestEngine } from '../helpers/engine.ts'
 import { demoTextModel } from '../helpers/text-model.ts'
 
@@ -22,7 +24,14 @@ const eager: Drafter = {
 /** A chain that is there from the start and does not fail. */
 function onlyChain(chain: Chain): Attempts {
   const none = { leading: undefined, route: undefined, trailing: undefined, numericsClass: undefined }
-  const plan = { ...none, maxContext: chain.maxContext, exact: true, profile: 'local-only' as const, ends: undefined }
+  const plan = {
+    ...none,
+    maxContext: chain.maxContext,
+    longRope: false,
+    exact: true,
+    profile: 'local-only' as const,
+    ends: undefined,
+  }
   return {
     adopt() {},
     open: async () => ({ chain, plan, exact: true, estimate: { solo: null, split: null } }),
@@ -80,5 +89,46 @@ describe.each(['f32/1', 'i8/1', 'q8/1', 'q4/1'] as const)('%s', (recipe) => {
     expect(drafted.digests).toEqual(plain.digests)
     expect(Math.max(...drafted.frames)).toBeLessThanOrEqual(16)
     expect(drafted.frames.length).toBeLessThan(plain.frames.length)
+  })
+})
+
+describe('a longrope model', () => {
+  const folder = 'tests/golden/phi3-longrope-f16'
+  let engine: TestEngine
+
+  beforeAll(async () => {
+    engine = await openEngine(folder, 'f32/1')
+  })
+  afterAll(() => engine.close())
+
+  test.each([
+    ['with', eager],
+    ['without', undefined],
+  ])('goes on as transformers does where its factors change, %s drafts', async (_, drafter) => {
+    const { cases, longrope_switch: expected } = JSON.parse(readFileSync(`${folder}/expected.json`, 'utf8'))
+    const promptIds: number[] = cases[1].prompt_ids.slice(0, expected.prompt_length)
+    const { spec } = engine.model
+    const span = { start: 0, end: spec.nLayers }
+    const shortLimit = shortFactorLimit(spec.rope)
+    expect(promptIds.length).toBeLessThanOrEqual(shortLimit ?? 0)
+    const opened: boolean[] = []
+    const attempts: Attempts = {
+      ...onlyChain({} as Chain),
+      async open(signal, { longRope } = { longRope: false }) {
+        opened.push(longRope)
+        const kv = engine.runner.openSession({ span, maxContext: 400, longRope })
+        const chain = onlyChain(createLocalChain(kv, spec.hiddenSize, 64))
+        const { plan, ...rest } = await chain.open(signal)
+        return { ...rest, plan: { ...plan, longRope } }
+      },
+    }
+    const session = createSession({ ends: engine.ends, attempts, shortLimit })
+    const sampling = { ...neutralSampling, temperature: 0, seed: 0, nTokens: spec.vocabSize }
+    const request = { promptIds, maxTokens: expected.generate_ids.length, sampling, endTokens: [] }
+    const tokens: number[] = []
+    for await (const { id } of generate(request, { ends: engine.ends, session, drafter })) tokens.push(id)
+    await session.close()
+    expect(tokens).toEqual(expected.generate_ids)
+    expect(opened).toEqual([false, true])
   })
 })

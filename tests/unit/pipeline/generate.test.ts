@@ -19,6 +19,7 @@ function createToySession(maxContext: number): TokenSession & { readonly asked: 
   return {
     maxContext,
     asked,
+    frameEnd: () => maxContext,
     async rows(ids, want) {
       asked.push([ids.length, want])
       if (ids.length > maxContext) throw new Error('beyond the context')

@@ -49,7 +49,7 @@ function listed(chains: readonly Chain[]): Attempts & { readonly failures: unkno
     async open() {
       const chain = rest.shift()
       if (chain === undefined) throw new LlmNodeError('COVERAGE_GAP', 'nobody is left')
-      return { chain } as OpenedChain
+      return { chain, plan: { longRope: false } } as OpenedChain
     },
     failed(error) {
       failures.push(error)
@@ -140,4 +140,25 @@ test('a released chain goes on in another session and is not closed by the first
   const second = createSession({ ends, attempts: listed([]), held })
   await second.rows([1, 2, 3, 4], 1, run)
   expect(frames.at(-1)).toEqual({ pos: 3, rows: 1, want: 1 })
+})
+
+test('beyond the short factors of a longrope model everything is computed anew, with the long ones', async () => {
+  const chains = [createToyChain(), createToyChain()]
+  const asked: boolean[] = []
+  const attempts: Attempts = {
+    ...listed([]),
+    async open(_, { longRope } = { longRope: false }) {
+      asked.push(longRope)
+      return { chain: chains[asked.length - 1]?.chain, plan: { longRope } } as OpenedChain
+    },
+  }
+  const session = createSession({ ends, attempts, shortLimit: 4 })
+  await session.rows([1, 2, 3], 1, run)
+  expect(session.frameEnd(3)).toBe(4)
+  await session.rows([1, 2, 3, 4], 1, run)
+  expect(session.frameEnd(5)).toBe(100)
+  await session.rows([1, 2, 3, 4, 5], 1, run)
+  expect(asked).toEqual([false, true])
+  expect(chains[0]?.isClosed()).toBe(true)
+  expect(chains[1]?.frames[0]).toMatchObject({ pos: 0, rows: 3 })
 })
