@@ -191,6 +191,15 @@ export const p2pLimits = {
   redialMaxMs: 60_000,
 } as const
 
+/** A bootstrap node: everybody comes here first, and many at once after a failure of the network. */
+export const bootstrapLimits = {
+  /** ~100 KiB each. */
+  connections: 1_500,
+  /** From one address: a whole company may sit behind one NAT. */
+  inboundPerSecond: 200,
+  inboundPending: 200,
+} as const
+
 /** Circuits (src/onion). Sections of protocol.md in brackets. */
 export const onionLimits = {
   /** Hops of a circuit without the entry itself: 8 compute and 4 relay [§7]. */

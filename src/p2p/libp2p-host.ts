@@ -31,6 +31,15 @@ export interface HostOptions {
   readonly version: string
   /** 32 bytes: a private network. Only over TCP, since libp2p lets QUIC past the gate (skipProtection). */
   readonly preSharedKey: Secret | undefined
+  readonly limits: HostLimits
+}
+
+export interface HostLimits {
+  readonly connections: number
+  /** New ones a second from one address. */
+  readonly inboundPerSecond: number
+  /** Half-open ones. */
+  readonly inboundPending: number
 }
 
 type Services = { identify: Identify; ping: Ping }
@@ -48,7 +57,7 @@ export async function createHost(
   const quic = usesQuic ? await quicTransport(deps.logger) : undefined
   try {
     const host = await createLibp2p<Services>({
-      ...connectionSettings(),
+      ...connectionSettings(options.limits),
       start: false,
       privateKey: privateKeyFromProtobuf(deps.identity.transportKey.reveal()),
       nodeInfo: { name: 'llm-node', version: options.version, userAgent: `llm-node/${options.version}` },
@@ -110,12 +119,14 @@ async function quicTransport(logger: Logger): Promise<TransportFactory | undefin
   }
 }
 
-function connectionSettings(): Pick<Libp2pOptions, 'connectionManager' | 'connectionMonitor' | 'peerStore'> {
+function connectionSettings(
+  limits: HostLimits,
+): Pick<Libp2pOptions, 'connectionManager' | 'connectionMonitor' | 'peerStore'> {
   return {
     connectionManager: {
-      maxConnections: p2pLimits.connections,
-      inboundConnectionThreshold: p2pLimits.inboundPerSecond,
-      maxIncomingPendingConnections: p2pLimits.inboundPending,
+      maxConnections: limits.connections,
+      inboundConnectionThreshold: limits.inboundPerSecond,
+      maxIncomingPendingConnections: limits.inboundPending,
       dialTimeout: p2pLimits.connectMs,
       addressDialTimeout: p2pLimits.connectAddressMs,
       maxPeerAddrsToDial: p2pLimits.addressesPerPeer,

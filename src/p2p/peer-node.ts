@@ -6,7 +6,7 @@ import type { Secret } from '../base/secret.ts'
 import { CIRCUIT_HEADER_BYTES, CIRCUIT_PROTOCOL, circuitFrameLength } from './circuit-frames.ts'
 import type { FramedStream } from './framed-stream.ts'
 import type { Identity } from './identity.ts'
-import { createHost, type Host } from './libp2p-host.ts'
+import { createHost, type Host, type HostLimits } from './libp2p-host.ts'
 import { createLocalPeers } from './local-peers.ts'
 import { isLocalAddr, listenAddrs, type PeerTarget, shareableAddrs, type TransportName } from './peer-addrs.ts'
 import { createRedialler } from './redial.ts'
@@ -31,6 +31,8 @@ export interface PeerNodeOptions {
   readonly bootstrap?: readonly string[]
   /** Where known peers are kept across restarts; without it only in memory. */
   readonly folder?: string
+  /** Default: those of a node; a bootstrap node takes more strangers at once. */
+  readonly limits?: HostLimits
 }
 
 export interface ConnectionInfo {
@@ -72,6 +74,8 @@ export interface PeerNode extends Requester {
     protocol: string,
     handlers: { connected(peerId: string): void; disconnected?(peerId: string): void },
   ): Promise<void>
+  /** A peer has connected that was not before. */
+  onConnected(handler: (peerId: string) => void): void
   /** The addresses of `self` have changed. */
   onAddrs(handler: () => void): void
   /** Asks the peer for a round trip now, ms. Throws PEER_UNREACHABLE. */
@@ -99,6 +103,7 @@ export async function createPeerNode(
       mdnsIntervalMs: options.mdnsIntervalMs ?? 10_000,
       folder: options.folder,
       preSharedKey: options.preSharedKey,
+      limits: options.limits ?? p2pLimits,
     },
     { identity: deps.identity, logger, onFound: (peer) => onFound(peer) },
   )
@@ -143,6 +148,7 @@ export async function createPeerNode(
         onDisconnect: (peer) => handlers.disconnected?.(peer.toString()),
       })
     },
+    onConnected: (handler) => host.addEventListener('peer:connect', ({ detail }) => handler(detail.toString())),
     onAddrs: (handler) => host.addEventListener('self:peer:update', () => handler()),
     ping: (peerId, { signal }) => pingPeer(host, peerId, signal),
   }

@@ -25,6 +25,8 @@ export interface SwarmNodeOptions {
   readonly bootstrap?: readonly string[]
   readonly identityFolder?: string
   readonly folder?: string
+  /** Where the peers that it knows are kept. */
+  readonly peersFolder?: string
   readonly serving?: readonly Serving[]
   /** Registers more, or other, handlers before the node starts. */
   readonly prepare?: (node: PeerNode, identity: Identity) => Promise<void>
@@ -32,14 +34,19 @@ export interface SwarmNodeOptions {
 
 /** A whole node without layers: it says what it serves as if it did. */
 export async function startSwarmNode(cleanup: Cleanup, options: SwarmNodeOptions = {}): Promise<SwarmNode> {
-  const { network = 'test', bootstrap = [], identityFolder, folder, serving } = options
+  const { network = 'test', bootstrap = [], identityFolder, folder, peersFolder, serving } = options
   let swarm: SwarmView | undefined
   const peerFolder = identityFolder ?? (await temporaryFolder(cleanup))
-  const peer = await startPeer(cleanup, { network, bootstrap, identityFolder: peerFolder }, async (node, identity) => {
-    await options.prepare?.(node, identity)
-    const deps = { peer: node, identity, clock: systemClock, logger: silentLogger }
-    swarm = await createSwarmView({ network, version: '0.0.0', folder }, deps)
-  })
+  const known = peersFolder === undefined ? {} : { folder: peersFolder }
+  const peer = await startPeer(
+    cleanup,
+    { network, bootstrap, identityFolder: peerFolder, ...known },
+    async (node, identity) => {
+      await options.prepare?.(node, identity)
+      const deps = { peer: node, identity, clock: systemClock, logger: silentLogger }
+      swarm = await createSwarmView({ network, version: '0.0.0', folder }, deps)
+    },
+  )
   if (swarm === undefined) throw new Error('no view')
   const view = swarm
   cleanup.add(() => view.stop())

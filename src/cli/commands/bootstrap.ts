@@ -1,5 +1,6 @@
 import type { Argv, CommandModule } from 'yargs'
-import { type GlobalArguments, homeOf } from '../context.ts'
+import { addNodeOptions, type GlobalArguments, homeOf, type NodeArguments, overridesOf } from '../context.ts'
+import { interruptSignal } from '../interrupt.ts'
 import { printJson, printLine } from '../output.ts'
 
 type AddrArguments = GlobalArguments & { addr: string }
@@ -43,10 +44,46 @@ const list: CommandModule<GlobalArguments, GlobalArguments> = {
   },
 }
 
+interface RunArguments extends GlobalArguments, NodeArguments {
+  httpHost?: string | undefined
+  httpPort?: number | undefined
+}
+
+const run: CommandModule<GlobalArguments, RunArguments> = {
+  command: 'run',
+  describe: 'Run a node without layers, through which others meet',
+  builder: (yargs): Argv<RunArguments> =>
+    addNodeOptions(yargs)
+      .option('http-host', { type: 'string', describe: 'Where /healthz and /metrics listen (default: 127.0.0.1)' })
+      .option('http-port', { type: 'number', describe: 'Their port (default: 5562; 0: any)' }),
+  async handler(argv) {
+    const { runBootstrap } = await import('../../node/bootstrap.ts')
+    const http = { host: argv.httpHost ?? '127.0.0.1', port: argv.httpPort ?? 5562 }
+    await runBootstrap(
+      { home: homeOf(argv), overrides: overridesOf(argv), env: process.env, http },
+      {
+        signal: interruptSignal(),
+        onReady(state) {
+          if (argv.json) return printJson('bootstrap-run', { ...state })
+          printLine(`address   ${state.address}`)
+          for (const address of state.listening) printLine(`listening ${address}`)
+          printLine(`health    ${state.url}/healthz, ${state.url}/metrics`)
+          printLine(`invite    ${state.invite ?? 'private network: llm-node invite of a member shows it'}`)
+        },
+      },
+    )
+  },
+}
+
 export const bootstrapCommand: CommandModule<GlobalArguments, GlobalArguments> = {
   command: 'bootstrap',
   describe: 'Addresses where nodes meet',
   builder: (yargs) =>
-    yargs.command(add).command(remove).command(list).demandCommand(1, 'Say what to do: add, rm or ls.'),
+    yargs
+      .command(run)
+      .command(add)
+      .command(remove)
+      .command(list)
+      .demandCommand(1, 'Say what to do: run, add, rm or ls.'),
   handler: () => {},
 }
