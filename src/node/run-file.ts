@@ -46,7 +46,8 @@ function parseJson(text: string): unknown {
   }
 }
 
-function isAlive(pid: number): boolean {
+/** Whether a process of this number runs, of whatever user. */
+export function isAlive(pid: number): boolean {
   try {
     process.kill(pid, 0)
     return true

@@ -7,6 +7,7 @@ import { makeInvite } from './joining.ts'
 import { createNode, type LlmNode, type NodeOptions } from './node.ts'
 import { readRunFile, removeRunFile, writeRunFile } from './run-file.ts'
 import { type HttpServer, serveHttp } from './serve-http.ts'
+import { repairModels } from './sound-models.ts'
 
 /** What `start` tells when the node is ready. */
 export interface ReadyState {
@@ -41,6 +42,7 @@ export async function serve(
   }
   const stopping = new AbortController()
   const logger = createLogger({ level: config.log.level })
+  await repairModels(home, config, { signal: run.signal, logger })
   const node = await createNode(options, { logger, onStop: () => stopping.abort() })
   const token = randomBytes(24).toString('hex')
   let server: HttpServer | undefined

@@ -1,5 +1,5 @@
 /** The verbs around a node: settings, models on the disk, the background, logs. */
-import { open, rm } from 'node:fs/promises'
+import { open, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { StatusBody } from '../../src/api/types.ts'
@@ -80,6 +80,23 @@ test('a damaged layer is found and fetched again', async () => {
   await rm(layer)
   await runJson(['models', 'pull', 'demo-qwen3', ...home])
   expect(await runJson(['models', 'verify', ...home])).toMatchObject({ sound: true })
+})
+
+test('a layer that was damaged since is found at the start and fetched again, alone', async () => {
+  const layer = join(sandbox.home('node'), 'models', 'demo-qwen3-q4', 'layer-00000.q4-1.safetensors')
+  const whole = await readFile(layer)
+  await writeFile(
+    layer,
+    whole.map((byte, at) => (at === whole.length - 7 ? byte ^ 1 : byte)),
+  )
+  const state = await runJson<{ serving: string[] }>(['start', ...home, '--detach', '--no-mdns', '--api-port', '0'])
+  await runCli(['stop', ...home])
+  expect(state.serving).toEqual(['demo-qwen3 0-1'])
+  expect((await readFile(layer)).equals(whole)).toBe(true)
+  const { stdout } = await runCli(['logs', ...home])
+  expect(stdout).toContain('damaged files are fetched again')
+  expect(stdout).toContain('layer-00000.q4-1.safetensors')
+  expect(stdout).not.toContain('layer-00001')
 })
 
 test('models are listed and removed; the catalogue knows others', async () => {

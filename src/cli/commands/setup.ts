@@ -55,6 +55,10 @@ export const setupCommand: CommandModule<GlobalArguments, SetupArguments> = {
       return printJson('setup', { model, reason: choice.reason })
     }
     printResult(entry, holding)
+    const { readRunFile } = await import('../../node/run-file.ts')
+    if ((await readRunFile(home)) !== undefined) {
+      printNotice('The running node goes on with what it had. Start it again: llm-node stop, then llm-node start')
+    }
   },
 }
 
@@ -75,6 +79,10 @@ async function choose(home: Home, config: Config, argv: SetupArguments): Promise
   if (argv.layers !== undefined) {
     const recipe = given ?? (await defaultRecipe())
     return { model: argv.model ?? bundledModel(), layers: argv.layers, ends, recipe, reason: null, config }
+  }
+  const held = argv.yes ? heldAlready(config, argv.model ?? bundledModel()) : undefined
+  if (held !== undefined && given === undefined) {
+    return { ...held, ends: argv.ends ?? held.ends, reason: 'This home holds them already.', config }
   }
   const { readPendingSetup } = await import('../../node/pending-setup.ts')
   const pending = await readPendingSetup(home)
@@ -143,6 +151,13 @@ async function fetchChoice(home: Home, choice: Choice, argv: SetupArguments): Pr
   }).finally(() => progress.done())
   await clearPendingSetup(home)
   return result
+}
+
+/** What this home is set up for: saying yes to everything again changes nothing, and completes what is missing. */
+function heldAlready(config: Config, model: string): PendingSetup | undefined {
+  const found = config.models.find(({ source }) => source === model || source.startsWith(`${model}@`))
+  if (found?.layers == null) return undefined
+  return { model, layers: found.layers, ends: found.ends, recipe: found.recipe }
 }
 
 /** Nothing that the user says now contradicts what was begun. */

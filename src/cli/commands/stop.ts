@@ -1,7 +1,7 @@
 import type { CommandModule } from 'yargs'
 import { LlmNodeError } from '../../base/errors.ts'
 import { connectAdmin } from '../../node/admin-client.ts'
-import { readRunFile } from '../../node/run-file.ts'
+import { isAlive, readRunFile } from '../../node/run-file.ts'
 import { type GlobalArguments, homeOf } from '../context.ts'
 import { printJson, printLine } from '../output.ts'
 
@@ -16,8 +16,8 @@ export const stopCommand: CommandModule<GlobalArguments, GlobalArguments> = {
     const admin = await connectAdmin(home)
     await admin.stop()
     const deadline = performance.now() + STOP_DEADLINE_MS
-    // The run file goes last: when it is gone, keys and ports are free again.
-    while ((await readRunFile(home)) !== undefined) {
+    // With the run file gone, keys and ports are free again; with the process gone, everything is.
+    while ((await readRunFile(home)) !== undefined || isAlive(admin.state.pid)) {
       if (performance.now() > deadline) {
         throw new LlmNodeError('INTERNAL', `The node (process ${admin.state.pid}) has not stopped yet.`, {
           hint: `Look at its log, or end it with: kill ${admin.state.pid}`,
