@@ -32,6 +32,10 @@ export const configSchema = z.strictObject({
       /** The network has a pre-shared key, kept beside the node's own keys: without it nothing starts. */
       private: z.boolean().default(false),
       mdns: z.boolean().default(true),
+      /** Forward circuits for others, encrypted and within limits; this hides nobody's text from who computes it. */
+      relay: z.boolean().default(true),
+      /** Circuits of others that may pass through at once. */
+      relayCircuits: z.int().min(1).max(256).default(256),
       /** Multiaddrs with /p2p/PEERID, dialled at start. */
       bootstrap: z.array(z.string()).max(32).default([]),
       /** Address to listen on. */
@@ -62,6 +66,19 @@ export const configSchema = z.strictObject({
       allowedHosts: z.array(z.string().toLowerCase()).max(32).default([]),
     })
     .prefault({}),
+  privacy: z
+    .strictObject({
+      /** Who may see what, unless a request says more. */
+      profile: z.enum(['auto', 'direct', 'guarded', 'trusted', 'local-only']).default('auto'),
+      /** Addresses that may hold layers under the profile `trusted`. */
+      trusted: z
+        .array(z.string().regex(/^[a-z2-7]{56}\.llm$/, 'use whole .llm addresses'))
+        .max(256)
+        .default([]),
+      /** Allow two hops of one owner or network on a guarded circuit: for swarms that one person runs. */
+      allowSameOwner: z.boolean().default(false),
+    })
+    .prefault({}),
   log: z
     .strictObject({ level: z.enum(['silent', 'error', 'warn', 'info', 'debug', 'trace']).default('info') })
     .prefault({}),
@@ -71,9 +88,13 @@ export type Config = z.infer<typeof configSchema>
 export type ModelEntry = z.infer<typeof modelEntry>
 
 /** Environment variables and the setting each one overrides. */
-const ENVIRONMENT: Readonly<Record<string, readonly [section: 'network' | 'engine' | 'api' | 'log', key: string]>> = {
+const ENVIRONMENT: Readonly<
+  Record<string, readonly [section: 'network' | 'engine' | 'api' | 'privacy' | 'log', key: string]>
+> = {
   LLM_NODE_NETWORK: ['network', 'name'],
   LLM_NODE_MDNS: ['network', 'mdns'],
+  LLM_NODE_RELAY: ['network', 'relay'],
+  LLM_NODE_PROFILE: ['privacy', 'profile'],
   LLM_NODE_PORT: ['network', 'port'],
   LLM_NODE_THREADS: ['engine', 'threads'],
   LLM_NODE_KV_MIB: ['engine', 'kvMiB'],
@@ -83,7 +104,7 @@ const ENVIRONMENT: Readonly<Record<string, readonly [section: 'network' | 'engin
   LLM_NODE_LOG_LEVEL: ['log', 'level'],
 }
 
-export type ConfigOverrides = Partial<Record<'network' | 'engine' | 'api' | 'log', Record<string, unknown>>>
+export type ConfigOverrides = Partial<Record<'network' | 'engine' | 'api' | 'privacy' | 'log', Record<string, unknown>>>
 
 /** Checks `raw` (the file's content) with `overrides` laid over it. Throws BAD_CONFIG naming the field. */
 export function parseConfig(raw: unknown, overrides: ConfigOverrides = {}): Config {

@@ -26,6 +26,8 @@ export interface SwarmPeer {
   readonly ageMs: number
   /** Multiaddrs from its contact record; empty while that is missing. */
   readonly addrs: readonly string[]
+  /** Addresses that its contact record names as its owner's other nodes. */
+  readonly family: readonly string[]
 }
 
 export interface SwarmSources {
@@ -58,6 +60,7 @@ function describe(entry: AdvertEntry, sources: SwarmSources, nowMs: number): Swa
     rttMs: self ? 0 : sources.rttMs(advert.peerId),
     ageMs: sources.table.ageMs(entry, nowMs),
     addrs: contact?.record.addrs ?? [],
+    family: contact?.record.familyKeys.map(encodeAddress) ?? [],
   }
 }
 

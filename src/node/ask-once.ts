@@ -17,7 +17,7 @@ export async function* askOnce(
   run: { signal: AbortSignal; onNotice(text: string): void },
 ): AsyncGenerator<AskEvent> {
   const checked = checkAsk(request)
-  if (!checked.solo) {
+  if (!checked.solo && checked.profile !== 'local-only') {
     yield* askAsGuest(options, request, run)
     return
   }
@@ -28,7 +28,7 @@ export async function* askOnce(
   )
   try {
     const askables = loaded.flatMap((model) => (model.askable === undefined ? [] : [model.askable]))
-    yield* answer(askables, checked, run.signal, noSwarm)
+    yield* answer(askables, checked, run.signal, noSwarm, { profile: 'local-only' })
   } finally {
     await Promise.all(loaded.map((model) => model.close()))
   }
@@ -51,7 +51,7 @@ async function* askAsGuest(
   const node = await createNode({ ...options, guest: true }, { logger: createLogger({ level: 'error' }) })
   try {
     await node.start()
-    await node.waitForCoverage(request.model, { signal, onNotice })
+    await node.waitForCoverage(request.model, { signal, onNotice, profile: request.profile })
     yield* node.control.ask(checkAsk(request), signal)
   } finally {
     await node.stop()

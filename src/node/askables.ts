@@ -1,5 +1,6 @@
 import type { CheckedAskRequest } from '../api/types.ts'
 import { LlmNodeError } from '../base/errors.ts'
+import type { AskedProfile } from '../coverage/path.ts'
 import { type AskableModel, type AskDeps, type AskProgress, ask } from '../pipeline/ask.ts'
 
 /** The model that a request means. Throws NOT_SET_UP, MODEL_NOT_FOUND. */
@@ -23,6 +24,7 @@ export function answer(
   request: CheckedAskRequest,
   signal: AbortSignal,
   deps: AskDeps,
+  defaults: { profile: AskedProfile },
 ): AsyncGenerator<AskProgress> {
   const model = chooseModel(models, request.model)
   const messages = request.messages ?? (request.prompt === undefined ? [] : [{ role: 'user', content: request.prompt }])
@@ -32,6 +34,7 @@ export function answer(
     Object.entries({ temperature, topK, topP, minP, seed }).filter(([, value]) => value !== undefined),
   )
   const { maxTokens, stop = [], ignoreEnd, solo, logitsDigest, speculate } = request
-  const run = { stop, ignoreEnd, solo, logitsDigest, speculate, owner: 'admin', signal }
+  const profile = request.profile ?? defaults.profile
+  const run = { stop, ignoreEnd, solo, profile, logitsDigest, speculate, owner: 'admin', signal }
   return ask(model, { prompt: { messages }, maxTokens, sampling, ...run }, deps)
 }

@@ -17,14 +17,20 @@ export function createInference(parts: NodeParts): Inference {
     generate(call, signal) {
       const model = chooseModel(askables(), call.model)
       const { prompt, sampling, stop, owner } = call
-      const run = { ignoreEnd: call.ignoreEnd === true, logitsDigest: false, ...whereOf(call.where), signal }
+      const run = {
+        ignoreEnd: call.ignoreEnd === true,
+        logitsDigest: false,
+        ...whereOf(call.where),
+        profile: call.profile ?? parts.config.privacy.profile,
+        signal,
+      }
       return parts.generations.follow(
         model.name,
         ask(model, { prompt, sampling, stop, owner, maxTokens: call.maxTokens, ...run }, deps),
       )
     },
-    embed: ({ model, where, prompt }, signal) =>
-      embedText(chooseModel(askables(), model), { prompt, ...whereOf(where), signal }, deps),
+    embed: ({ model, where, profile = parts.config.privacy.profile, prompt }, signal) =>
+      embedText(chooseModel(askables(), model), { prompt, ...whereOf(where), profile, signal }, deps),
   }
 }
 

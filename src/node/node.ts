@@ -1,3 +1,4 @@
+import { join } from 'node:path'
 import { checkAsk } from '../api/check-ask.ts'
 import { createEventLog, type EventLog } from '../api/event-log.ts'
 import type { Inference } from '../api/inference.ts'
@@ -7,9 +8,11 @@ import type { Config, ConfigOverrides } from '../base/config.ts'
 import { LlmNodeError } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
 import { createSwarmView } from '../coverage/announce.ts'
+import type { AskedProfile } from '../coverage/path.ts'
 import { createOnionService } from '../onion/service.ts'
 import { loadOrCreateIdentity } from '../p2p/identity.ts'
 import { createPeerNode } from '../p2p/peer-node.ts'
+import { createChatProfiles } from '../pipeline/chat-profiles.ts'
 import { requireCoverage } from '../pipeline/entry.ts'
 import { createExclusions } from '../pipeline/exclusions.ts'
 import { createHopServer } from '../pipeline/hop-server.ts'
@@ -24,6 +27,7 @@ import { loadModel } from './load-model.ts'
 import { type ResolvedNetwork, resolveNetwork } from './networks.ts'
 import { createSignal, watchNode } from './node-events.ts'
 import { listeningOf, type NodeParts } from './parts.ts'
+import { createPrivacy } from './privacy.ts'
 import { entryDeps, servingOf } from './serving.ts'
 import { nodeVersion } from './version.ts'
 
@@ -31,7 +35,7 @@ export interface NodeOptions {
   readonly home: Home
   readonly env: Readonly<Record<string, string | undefined>>
   readonly overrides?: ConfigOverrides
-  /** Only asks: loads no layers for others, says nothing about itself, keeps nothing on disk. */
+  /** Only asks: loads no layers for others, says nothing about itself, keeps nothing on disk but its guards. */
   readonly guest?: boolean
 }
 
@@ -49,7 +53,10 @@ export interface LlmNode {
   listening(): string[]
   ask(request: AskRequest, signal: AbortSignal): AsyncIterable<AskEvent>
   /** Resolves when every layer of the model is served by someone; gives up with the gap's own error. */
-  waitForCoverage(model: string | undefined, run: { signal: AbortSignal; onNotice(text: string): void }): Promise<void>
+  waitForCoverage(
+    model: string | undefined,
+    run: { signal: AbortSignal; onNotice(text: string): void; profile?: AskedProfile | undefined },
+  ): Promise<void>
   /** Says good-bye, closes circuits, frees everything. Idempotent. */
   stop(): Promise<void>
 }
@@ -86,13 +93,26 @@ export async function createNode(
     { peer, identity, clock: systemClock, logger },
   )
   const onion = createOnionService(
-    { identity, network: network.version, relay: !guest, lan: true, published: () => !guest },
+    {
+      identity,
+      network: network.version,
+      relay: !guest && config.network.relay,
+      lan: true,
+      published: () => !guest,
+      limits: { relayCircuits: config.network.relayCircuits },
+    },
     { transport: peer, compute: guest ? null : hops, clock: systemClock, logger },
   )
   const generations = createGenerations(events)
   const idle = createIdleChains()
   const exclusions = createExclusions(systemClock)
-  const state = { events, generations, exclusions, idle, models: [], startedMs, guest }
+  // Also a guest keeps its guards: new ones each time would soon have shown it to every relay.
+  const privacy = await createPrivacy(
+    { file: join(home.dataFolder, 'guards.json'), config: config.privacy },
+    { swarm, clock: systemClock, logger },
+  )
+  const chats = createChatProfiles()
+  const state = { events, generations, exclusions, idle, privacy, chats, models: [], startedMs, guest }
   const parts: NodeParts = { config, network, identity, peer, onion, hops, swarm, ...state }
   return assemble(parts, options, { ...deps, stopWatching: watchNode(parts, sessionsChanged) })
 }
@@ -123,15 +143,14 @@ function assemble(
     },
     listening: () => listeningOf(parts),
     ask: (request, signal) => control.ask(checkAsk(request), signal),
-    async waitForCoverage(name, { signal, onNotice }) {
-      await waitForCoverage(parts, name, signal, onNotice)
-    },
+    waitForCoverage: (name, run) => waitForCoverage(parts, name, run),
     stop() {
       state.stopping ??= (async () => {
         deps.stopWatching()
         await swarm.stop()
         await parts.idle.clear()
         await parts.onion.stop()
+        await parts.privacy.flush()
         await peer.stop()
         await Promise.all(models.map((model) => model.close()))
       })()
@@ -154,7 +173,7 @@ async function loadModels(parts: NodeParts, home: Home): Promise<void> {
 }
 
 async function publish(parts: NodeParts): Promise<void> {
-  if (!parts.guest) await parts.swarm.publish(servingOf(parts, 'online'))
+  if (!parts.guest) await parts.swarm.publish(servingOf(parts, 'online'), { relay: parts.config.network.relay })
 }
 
 /** How long a node that has just come waits for the swarm before it says what is missing. */
@@ -163,8 +182,7 @@ const COVERAGE_WAIT_MS = 15_000
 async function waitForCoverage(
   parts: NodeParts,
   name: string | undefined,
-  signal: AbortSignal,
-  onNotice: (text: string) => void,
+  { signal, onNotice, profile = parts.config.privacy.profile }: Parameters<LlmNode['waitForCoverage']>[1],
 ): Promise<void> {
   const askables = parts.models.flatMap((model) => model.askable ?? [])
   const model = chooseModel(askables, name)
@@ -173,7 +191,7 @@ async function waitForCoverage(
   for (let waited = false; ; waited = true) {
     const changed = parts.swarm.nextChange(AbortSignal.any([signal, deadline]))
     try {
-      requireCoverage(model, deps)
+      requireCoverage(model, deps, profile)
       return
     } catch (error) {
       if (!waited) onNotice('Looking for peers …')

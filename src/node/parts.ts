@@ -4,12 +4,14 @@ import type { SwarmView } from '../coverage/announce.ts'
 import type { OnionService } from '../onion/service.ts'
 import type { Identity } from '../p2p/identity.ts'
 import type { PeerNode } from '../p2p/peer-node.ts'
+import type { ChatProfiles } from '../pipeline/chat-profiles.ts'
 import type { Exclusions } from '../pipeline/exclusions.ts'
 import type { HopServer } from '../pipeline/hop-server.ts'
 import type { IdleChains } from '../pipeline/idle-chains.ts'
 import type { Generations } from './generations.ts'
 import type { LoadedModel } from './load-model.ts'
 import type { ResolvedNetwork } from './networks.ts'
+import type { NodePrivacy } from './privacy.ts'
 
 /** What the parts of a running node share. */
 export interface NodeParts {
@@ -26,6 +28,9 @@ export interface NodeParts {
   /** What failed lately, and the chains of chats that may go on: of all answers for which this node is the entry. */
   readonly exclusions: Exclusions
   readonly idle: IdleChains
+  readonly chats: ChatProfiles
+  /** Guards, and whose the peers are. */
+  readonly privacy: NodePrivacy
   readonly startedMs: number
   readonly guest: boolean
 }

@@ -33,7 +33,8 @@ export function servingOf({ models }: NodeParts, state: ServingState): Serving[]
 }
 
 /** How this node's entry sees the swarm: everybody but itself. */
-export function entryDeps({ swarm, onion, identity, exclusions, idle, guest }: NodeParts): AskDeps {
+export function entryDeps(parts: NodeParts): AskDeps {
+  const { swarm, onion, identity, exclusions, idle, chats, privacy, guest } = parts
   return {
     holders: (modelId, recipe) =>
       swarm.holders(modelId, recipe).filter((holder) => holder.address !== identity.address),
@@ -41,7 +42,8 @@ export function entryDeps({ swarm, onion, identity, exclusions, idle, guest }: N
     openRing: (options, run) => onion.openRing(options, run),
     nextChange: (signal) => swarm.nextChange(signal),
     exclusions,
+    privacy,
     // A guest is gone before anybody asks again.
-    ...(guest ? {} : { idle }),
+    ...(guest ? {} : { idle, chats }),
   }
 }

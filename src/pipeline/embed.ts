@@ -1,5 +1,6 @@
 import { LlmNodeError } from '../base/errors.ts'
 import { pipelineLimits } from '../base/limits.ts'
+import type { AskedProfile } from '../coverage/path.ts'
 import type { AskableModel } from './ask.ts'
 import type { ChainHop } from './chain.ts'
 import { type EntryDeps, openChain } from './entry.ts'
@@ -11,6 +12,7 @@ export interface EmbedOptions {
   readonly solo: boolean
   /** Let the swarm compute all layers. */
   readonly swarm?: boolean | undefined
+  readonly profile?: AskedProfile | undefined
   readonly signal: AbortSignal
 }
 
@@ -28,10 +30,10 @@ export interface Embedding {
  * what the chain throws.
  */
 export async function embedText(model: AskableModel, options: EmbedOptions, deps: EntryDeps): Promise<Embedding> {
-  const { signal, solo, swarm = false } = options
+  const { signal, solo, swarm = false, profile } = options
   const ids = encodePrompt(model.text, options.prompt)
   if (ids.length === 0) throw new LlmNodeError('BAD_INPUT', 'There is nothing to embed.')
-  const { chain, exact } = await openChain(model, { maxContext: ids.length, solo, swarm, signal }, deps)
+  const { chain, exact } = await openChain(model, { maxContext: ids.length, solo, swarm, profile, signal }, deps)
   try {
     const { hiddenSize } = model.spec
     const sums = new Float64Array(hiddenSize)

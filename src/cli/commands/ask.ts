@@ -19,6 +19,7 @@ interface AskArguments extends GlobalArguments, NodeArguments {
   seed?: number | undefined
   stop?: string[] | undefined
   solo: boolean
+  profile?: AskRequest['profile']
   ignoreEnd?: boolean | undefined
   logitsDigest?: boolean | undefined
   speculate: boolean
@@ -40,6 +41,10 @@ export const askCommand: CommandModule<GlobalArguments, AskArguments> = {
       .option('seed', { type: 'number', describe: 'The same seed gives the same answer' })
       .option('stop', { type: 'string', array: true, describe: 'End the answer before this text' })
       .option('solo', { type: 'boolean', default: false, describe: 'Run all layers here' })
+      .option('profile', {
+        choices: ['auto', 'direct', 'guarded', 'trusted', 'local-only'] as const,
+        describe: 'Who may see what: guarded hides who asks, trusted and local-only also what',
+      })
       .option('ignore-end', { type: 'boolean', default: false, describe: 'Go on past the end, up to --max-tokens' })
       .option('speculate', { type: 'boolean', default: true, describe: 'Guess tokens ahead where it pays' })
       .option('logits-digest', { type: 'boolean', default: false, hidden: true }),
@@ -98,6 +103,7 @@ function requestOf(argv: AskArguments): AskRequest {
     seed: argv.seed,
     stop: argv.stop,
     solo: argv.solo,
+    profile: argv.profile,
     ignoreEnd: argv.ignoreEnd ?? false,
     logitsDigest: argv.logitsDigest ?? false,
     speculate: argv.speculate,

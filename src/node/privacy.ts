@@ -1,0 +1,91 @@
+import { randomInt } from 'node:crypto'
+import { chmod } from 'node:fs/promises'
+import { z } from 'zod'
+import type { Clock } from '../base/clock.ts'
+import type { Config } from '../base/config.ts'
+import { writeFileAtomic } from '../base/files.ts'
+import { coverageLimits } from '../base/limits.ts'
+import type { Logger } from '../base/logger.ts'
+import type { SwarmView } from '../coverage/announce.ts'
+import { type Guard, keepGuards, presentGuards, type Relay } from '../coverage/guards.ts'
+import { networkOf, type PeerPlace } from '../coverage/path.ts'
+import type { SwarmPeer } from '../coverage/swarm-peers.ts'
+import type { Privacy } from '../pipeline/entry.ts'
+import { readIfPresent } from './home.ts'
+
+const guardsSchema = z.strictObject({
+  version: z.literal(1),
+  guards: z
+    .array(z.strictObject({ address: z.string().max(64), sinceMs: z.int().nonnegative() }))
+    .max(coverageLimits.guardsKept),
+})
+
+export interface NodePrivacy extends Privacy {
+  /** Resolves when what was chosen is on the disk. */
+  flush(): Promise<void>
+}
+
+/**
+ * Guards of this home, in `file` (0600: it says through whom this node asks), and what the swarm view tells of peers.
+ * A file that cannot be read is begun anew: other guards harm less than none. Throws HOME_UNUSABLE.
+ */
+export async function createPrivacy(
+  options: { file: string; config: Config['privacy'] },
+  deps: { swarm: Pick<SwarmView, 'peers'>; clock: Clock; logger: Logger },
+): Promise<NodePrivacy> {
+  const { file, config } = options
+  const { swarm, clock, logger } = deps
+  const rules = { mayShare: config.allowSameOwner }
+  let guards: readonly Guard[] = await readGuards(file, logger)
+  let saving = Promise.resolve()
+  const save = () => {
+    const text = `${JSON.stringify({ version: 1, guards })}\n`
+    saving = saving
+      .then(() => writeFileAtomic(file, text, 0o600))
+      .catch((error) => logger.warn({ error }, 'The guards could not be saved.'))
+  }
+  const random = () => randomInt(2 ** 32) / 2 ** 32
+  return {
+    trusted: new Set(config.trusted),
+    ...rules,
+    guards({ computing }) {
+      const relays = relaysOf(swarm.peers()).filter((relay) => computing || !relay.computes)
+      const next = keepGuards(guards, relays, { nowMs: clock.nowMs(), random, ...rules })
+      const changed = JSON.stringify(next) !== JSON.stringify(guards)
+      guards = next
+      if (changed) save()
+      return presentGuards(guards, relays)
+    },
+    placeOf(address) {
+      const peer = swarm.peers().find((each) => each.address === address)
+      return peer === undefined ? { address, family: [], networks: [] } : placeOf(peer)
+    },
+    flush: () => saving,
+  }
+}
+
+async function readGuards(file: string, logger: Logger): Promise<readonly Guard[]> {
+  const text = await readIfPresent(file)
+  if (text === undefined) return []
+  await chmod(file, 0o600).catch(() => {})
+  try {
+    return guardsSchema.parse(JSON.parse(text)).guards
+  } catch {
+    logger.warn({ file }, 'The list of guards is damaged; others are chosen.')
+    return []
+  }
+}
+
+/** Everybody who forwards for others and can be dialled. */
+function relaysOf(peers: readonly SwarmPeer[]): Relay[] {
+  return peers
+    .filter(
+      ({ self, relay, reachability, state }) => !self && relay && reachability !== 'relayed' && state !== 'draining',
+    )
+    .map((peer) => ({ ...placeOf(peer), computes: peer.serving.length > 0 }))
+}
+
+function placeOf({ address, family, addrs }: SwarmPeer): PeerPlace {
+  const networks = new Set(addrs.flatMap((addr) => networkOf(addr) ?? []))
+  return { address, family, networks: [...networks] }
+}
