@@ -23,9 +23,12 @@ import { statusCommand } from './commands/status.ts'
 import { stopCommand } from './commands/stop.ts'
 import { tokenizeCommand } from './commands/tokenize.ts'
 import { versionCommand } from './commands/version.ts'
+import { keepCompiledCode } from './compile-cache.ts'
 import { addGlobalOptions, type GlobalArguments } from './context.ts'
 import { reportError } from './output.ts'
 
+// Before the verbs load what they need.
+keepCompiledCode(process.env)
 const args = hideBin(process.argv)
 const commands = [
   demoCommand,
