@@ -119,7 +119,8 @@ function printSummary(result: AskResult): void {
     .map((hop) => `${formatSpan(hop.span)} ${hop.address === null ? 'here' : `at ${shortAddress(hop.address)}`}`)
     .join(', ')
   const speed = result.tokensPerSecond === null ? '' : `, ${result.tokensPerSecond.toFixed(1)} tokens/s`
+  const moved = result.failovers === 0 ? '' : `, moved ${result.failovers === 1 ? 'once' : `${result.failovers} times`}`
   printNotice(
-    `layers ${way}; ${result.tokens.length} tokens${speed}, ${result.profile}${result.exact ? ', exact' : ''}`,
+    `layers ${way}; ${result.tokens.length} tokens${speed}${moved}, ${result.profile}${result.exact ? ', exact' : ''}`,
   )
 }
