@@ -3,14 +3,8 @@ import { describe, expect, it } from 'vitest'
 import { coverageLimits } from '../../../src/base/limits.ts'
 import { keepGuards, presentGuards, type Relay } from '../../../src/coverage/guards.ts'
 import type { LayerHolder } from '../../../src/coverage/map.ts'
-import {
-  clashOf,
-  findGuardedRoute,
-  networkOf,
-  type PathRequest,
-  type PeerPlace,
-  sameHands,
-} from '../../../src/coverage/path.ts'
+import { clashOf, findGuardedRoute, type PathRequest, type PeerPlace, sameHands } from '../../../src/coverage/path.ts'
+import { networkOf } from '../../../src/p2p/public-network.ts'
 
 const place = (address: string, change: Partial<PeerPlace> = {}): PeerPlace => {
   return { address, family: [], networks: [], ...change }
