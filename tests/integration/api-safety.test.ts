@@ -1,5 +1,7 @@
 import { once } from 'node:events'
+import { readFile, stat } from 'node:fs/promises'
 import { connect, type Socket } from 'node:net'
+import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { silentLogger } from '../../src/base/logger.ts'
 import { addApiKey, removeApiKey } from '../../src/node/api-keys.ts'
@@ -173,6 +175,15 @@ describe('keys', () => {
       code: 'BAD_CONFIG',
     })
     const { secret } = await addApiKey(api.home, { name: 'bob', requestsPerMinute: 2, tokensPerMinute: null })
+    const file = join(api.home.keysFolder, 'api-keys.json')
+    expect((await stat(file)).mode & 0o777).toBe(0o600)
+    expect(await readFile(file, 'utf8')).not.toContain(secret.slice(5))
+    await expect(addApiKey(api.home, { name: 'bob', requestsPerMinute: 2, tokensPerMinute: null })).rejects.toThrow(
+      /already/,
+    )
+    await expect(addApiKey(api.home, { name: 'eve', requestsPerMinute: 0, tokensPerMinute: null })).rejects.toThrow(
+      /no limit/,
+    )
     const server = await serveHttp({ home: api.home, config: open, token: adminToken }, deps)
     cleanup.add(async () => server.close())
     expect((await list(server.url)).status).toBe(401)
