@@ -163,6 +163,27 @@ describe('the openai SDK', () => {
   })
 })
 
+describe('two hops', () => {
+  it('are both free within a second after the client has gone', async () => {
+    const low = await startApiNode(cleanup, { layers: '0-5', ends: false })
+    const high = await startApiNode(cleanup, { layers: '6-11', ends: false, bootstrap: low.listening })
+    const asker = await startApiNode(cleanup, { layers: 'none', bootstrap: [...low.listening, ...high.listening] })
+    await asker.node.waitForCoverage(model, { signal: AbortSignal.timeout(20_000), onNotice: () => {} })
+    const stop = new AbortController()
+    const response = await fetch(`${asker.url}/v1/completions`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ model, prompt: 'The fox', max_tokens: 1_900, ignore_eos: true, stream: true }),
+      signal: stop.signal,
+    })
+    await (response.body as ReadableStream<Uint8Array>).getReader().read()
+    const held = () => [low, high].map(({ node }) => node.control.sessions().length)
+    expect(held()).toEqual([1, 1])
+    stop.abort()
+    await eventually(() => held().every((count) => count === 0), 1_000)
+  })
+})
+
 describe('memory for one session', () => {
   it('refuses the second with 429 and Retry-After; the SDK retries it into an answer', async () => {
     // 1 MiB of KV holds 170 positions of 12 layers × 2 × 2 heads × 32 values.
