@@ -124,6 +124,14 @@ export const downloadLimits = {
 
 /** Transport, records and addresses (src/p2p). */
 export const p2pLimits = {
+  /** scrypt: below the floor a password is guessed cheaply, above the ceiling a file could fill the memory (128·N·r B). */
+  scryptMinN: 2 ** 15,
+  scryptN: 2 ** 17,
+  scryptMaxN: 2 ** 19,
+  /** A password protects against somebody who has the file and time. */
+  passwordCharacters: 8,
+  /** An exported identity is below 1 KiB. */
+  exportBytes: 16_384,
   /** An `llm://` text: 60 characters of address and 6 hints of at most 255 characters, percent-encoded, fit easily. */
   uriCharacters: 4_096,
   /** Addresses in one invite, and its characters: 8 × 215 for addresses, 700 for everything else. */
@@ -184,6 +192,24 @@ export const p2pLimits = {
   localPeers: 1_024,
   localRetryMs: 15_000,
   localTurnMs: 400,
+  /** What this node keeps for the DHT (swarm.md §2), how long a record, and who is noted at meeting points. */
+  dhtRecords: 2_000,
+  dhtRecordBytes: 4 * 1_048_576,
+  dhtRecordMs: 3.5 * 3_600_000,
+  dhtProviders: 20_000,
+  /** `/llm/` and 56 characters, or a hash; addresses of one provider. */
+  dhtKeyBytes: 128,
+  dhtProviderAddrs: 32,
+  /** Messages of one sender: swarm.md §2 for PUT; 4 models of 160 layers are 160 meeting points, told every 30 min. */
+  dhtQuotas: {
+    put: { burst: 4, perMinute: 4 },
+    provide: { burst: 256, perMinute: 16 },
+    ask: { burst: 500, perMinute: 1_200 },
+  },
+  dhtSenders: 4_096,
+  /** One query in the DHT, and members of a meeting point that are looked at. */
+  dhtQueryMs: 8_000,
+  dhtFound: 32,
   /** Known peers dialled again at start. */
   redialAtStart: 32,
   /** First and longest pause between attempts to reach the bootstrap addresses. */

@@ -8,6 +8,7 @@ import { writeFileAtomic } from '../base/files.ts'
 import { p2pLimits } from '../base/limits.ts'
 import type { Logger } from '../base/logger.ts'
 import { type ContactRecord, encodeContactRecord, verifyContactRecord } from './contact-record.ts'
+import { type Dht, untilTaken } from './dht.ts'
 import type { Identity } from './identity.ts'
 import type { PeerNode } from './peer-node.ts'
 import { createSeenRecords, type SeenRecords, type SeenVerdict, seenEntrySchema } from './seen-records.ts'
@@ -50,7 +51,9 @@ export interface ContactBook {
 
 export interface ContactBookDeps {
   readonly identity: Pick<Identity, 'addressKey' | 'sign' | 'peerId' | 'onionKeys' | 'rotateOnionKey'>
-  readonly node: Pick<PeerNode, 'self' | 'handle' | 'request' | 'connections' | 'onAddrs'>
+  readonly node: Pick<PeerNode, 'self' | 'handle' | 'request' | 'connections' | 'onAddrs'> & {
+    readonly dht?: Dht | undefined
+  }
   readonly clock: Clock
   readonly logger: Logger
 }
@@ -70,6 +73,14 @@ export async function createContactBook(
     const held = own !== undefined && toHex(own.record.addressKey) === toHex(key) ? own : store.get(key)
     return held?.bytes ?? new Uint8Array(0)
   })
+  const stopping = new AbortController()
+  const { dht } = node
+  dht?.onRecord((addressKey, bytes) => acceptUnder(store, addressKey, bytes))
+  publisher.onPublished(({ bytes }) => {
+    if (dht === undefined) return
+    const { signal } = stopping
+    void untilTaken(() => dht.put(deps.identity.addressKey, bytes, { signal }), signal)
+  })
   const save = async (): Promise<void> => {
     const path = file('seen-records.json')
     store.seen.expire(clock.nowMs())
@@ -88,6 +99,7 @@ export async function createContactBook(
     start: publisher.start,
     async stop() {
       clearInterval(saver)
+      stopping.abort()
       publisher.stop()
       await save()
     },
@@ -129,6 +141,17 @@ function createStore(network: string, seen: SeenRecords, clock: Clock): Store {
       }
       return verdict
     },
+  }
+}
+
+/** A record from the DHT: its key must be that of its address, and it must not take anybody back. Throws BAD_RECORD. */
+function acceptUnder(store: Store, addressKey: Uint8Array, bytes: Uint8Array): void {
+  if (peekKey(bytes) !== toHex(addressKey)) {
+    throw new LlmNodeError('BAD_RECORD', 'The contact record belongs to another address.')
+  }
+  const verdict = store.accept(bytes)
+  if (verdict !== 'new' && verdict !== 'same') {
+    throw new LlmNodeError('BAD_RECORD', `The contact record is refused (${verdict}).`)
   }
 }
 
@@ -230,6 +253,10 @@ async function findContact(
   try {
     return await Promise.any(answers)
   } catch (cause) {
+    throwIfAborted(signal)
+    await node.dht?.find(addressKey, { signal, enough: () => store.get(addressKey) !== undefined })
+    const found = store.get(addressKey)
+    if (found !== undefined) return found
     throwIfAborted(signal)
     throw new LlmNodeError('PEER_UNREACHABLE', 'Nobody who is connected knows where this .llm address is.', {
       hint: 'Its node may be off. If you know where it runs, add the place: llm://ADDRESS?a=MULTIADDR.',

@@ -1,15 +1,24 @@
 import { generateKeyPairSync, randomBytes } from 'node:crypto'
-import { chmod, mkdir, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { generateKeyPair, privateKeyFromProtobuf, privateKeyToProtobuf } from '@libp2p/crypto/keys'
 import { peerIdFromPrivateKey } from '@libp2p/peer-id'
 import { ed25519, x25519 } from '@noble/curves/ed25519.js'
-import { z } from 'zod'
+import type { z } from 'zod'
 import { fromHex, toHex } from '../base/bytes.ts'
 import { LlmNodeError } from '../base/errors.ts'
-import { writeFileAtomic } from '../base/files.ts'
 import { createSecret, type Secret } from '../base/secret.ts'
 import { encodeAddress } from './address.ts'
+import {
+  addressSchema,
+  loadOrCreate,
+  onionSchema,
+  prepareFolder,
+  type StoredOnionKey,
+  transportSchema,
+  unusable,
+  writeSecret,
+} from './key-files.ts'
+import { openSealed } from './sealed-secret.ts'
 
 /** protocol.md §1: the onion key changes weekly, the old one is answered for one day more. */
 const ONION_PERIOD_MS = 7 * 86_400_000
@@ -37,26 +46,18 @@ export interface Identity {
   sign(message: Uint8Array): Uint8Array
   /** The current onion key first, then the previous one while it is still answered. */
   onionKeys(nowMs: number): readonly [OnionKeyPair, ...OnionKeyPair[]]
-  /** Makes a new onion key when the current one is a week old. True when it did: publish a new contact record then. */
-  rotateOnionKey(nowMs: number): Promise<boolean>
+  /** Makes a new onion key when the current one is a week old, or `now`. True when it did: publish a new contact record then. */
+  rotateOnionKey(nowMs: number, options?: { now?: boolean }): Promise<boolean>
 }
-
-const hex32 = z.string().regex(/^[0-9a-f]{64}$/)
-const onionKeySchema = z.strictObject({ private: hex32, createdMs: z.number().int().nonnegative() })
-type StoredOnionKey = z.infer<typeof onionKeySchema>
-const addressSchema = z.strictObject({ version: z.literal(1), seed: hex32 })
-const transportSchema = z.strictObject({ version: z.literal(1), private: z.string().regex(/^([0-9a-f]{2}){16,512}$/) })
-const onionSchema = z.strictObject({
-  version: z.literal(1),
-  current: onionKeySchema,
-  previous: onionKeySchema.nullable(),
-})
 
 /**
  * The keys in `folder`, made on first use: address.json, transport.json, onion.json, mode 0600, written atomically. A key
  * that is there but cannot be read is never replaced: HOME_UNUSABLE, because a new address would lose the old one.
  */
-export async function loadOrCreateIdentity(folder: string, options: { nowMs: number }): Promise<Identity> {
+export async function loadOrCreateIdentity(
+  folder: string,
+  options: { nowMs: number; password?: string | undefined },
+): Promise<Identity> {
   await prepareFolder(folder)
   const address = await loadOrCreate(join(folder, 'address.json'), addressSchema, async () => ({
     version: 1 as const,
@@ -73,11 +74,22 @@ export async function loadOrCreateIdentity(folder: string, options: { nowMs: num
     previous: null,
   }))
   const identity = buildIdentity(
-    { addressSeed: address.seed, transport: transport.private, onion, folder },
+    { addressSeed: await seedOf(address, options.password), transport: transport.private, onion, folder },
     async (keys) => await writeSecret(onionFile, { version: 1, ...keys }),
   )
   await identity.rotateOnionKey(options.nowMs)
   return identity
+}
+
+/** Throws AUTH_FAILED without the right password. */
+async function seedOf(stored: z.infer<typeof addressSchema>, password: string | undefined): Promise<string> {
+  if (stored.version === 1) return stored.seed
+  if (password === undefined || password === '') {
+    throw new LlmNodeError('AUTH_FAILED', 'The keys of this home are protected with a password.', {
+      hint: 'Give it in the environment variable LLM_NODE_KEY_PASSWORD.',
+    })
+  }
+  return toHex(await openSealed(stored.sealed, password))
 }
 
 interface StoredKeys {
@@ -106,10 +118,10 @@ function buildIdentity(
       const [current, previous] = pairs
       return previous !== undefined && nowMs < previous.endsMs ? [current, previous] : [current]
     },
-    async rotateOnionKey(nowMs) {
+    async rotateOnionKey(nowMs, { now = false } = {}) {
       // A clock that was set back must not freeze the key: a key from the future counts as old, too.
       const ageMs = nowMs - onion.current.createdMs
-      if (ageMs >= -ONION_GRACE_MS && ageMs < ONION_PERIOD_MS) return false
+      if (!now && ageMs >= -ONION_GRACE_MS && ageMs < ONION_PERIOD_MS) return false
       const next = { current: newOnionKey(nowMs), previous: onion.current }
       await saveOnion(next)
       onion = next
@@ -142,50 +154,4 @@ function peerIdOf(transportKey: Secret, path: string): string {
     // Falls through to the one message.
   }
   throw unusable(path, 'holds no Ed25519 key')
-}
-
-async function prepareFolder(folder: string): Promise<void> {
-  try {
-    await mkdir(folder, { recursive: true, mode: 0o700 })
-  } catch (cause) {
-    throw unusable(folder, 'cannot be created', cause)
-  }
-}
-
-async function loadOrCreate<T>(path: string, schema: z.ZodType<T>, create: () => Promise<T>): Promise<T> {
-  let text: string
-  try {
-    text = await readFile(path, 'utf8')
-    if (((await stat(path)).mode & 0o077) !== 0) await chmod(path, 0o600)
-  } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code !== 'ENOENT') throw unusable(path, 'cannot be read', cause)
-    const fresh = await create()
-    await writeSecret(path, fresh)
-    return fresh
-  }
-  let parsed: unknown
-  try {
-    parsed = JSON.parse(text)
-  } catch {
-    // The parser's message would quote the file, and the file is a secret.
-    throw unusable(path, 'is damaged')
-  }
-  const checked = schema.safeParse(parsed)
-  if (!checked.success) throw unusable(path, 'is damaged')
-  return checked.data
-}
-
-async function writeSecret(path: string, value: unknown): Promise<void> {
-  try {
-    await writeFileAtomic(path, `${JSON.stringify(value)}\n`, 0o600)
-  } catch (cause) {
-    throw unusable(path, 'cannot be written', cause)
-  }
-}
-
-function unusable(path: string, problem: string, cause?: unknown): LlmNodeError {
-  return new LlmNodeError('HOME_UNUSABLE', `The key file ${path} ${problem}.`, {
-    hint: 'Restore it from a backup or give this user access to it; deleting it gives this node a new identity.',
-    ...(cause === undefined ? {} : { cause }),
-  })
 }

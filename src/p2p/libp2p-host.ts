@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { privateKeyFromProtobuf } from '@libp2p/crypto/keys'
 import { type Identify, identify } from '@libp2p/identify'
 import type { Libp2p, PeerInfo } from '@libp2p/interface'
+import type { KadDHT } from '@libp2p/kad-dht'
 import { mdns } from '@libp2p/mdns'
 import { noise } from '@libp2p/noise'
 import { type Ping, ping } from '@libp2p/ping'
@@ -16,6 +17,7 @@ import { LlmNodeError } from '../base/errors.ts'
 import { p2pLimits } from '../base/limits.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Secret } from '../base/secret.ts'
+import { createDhtService, type RecordCheck } from './dht-service.ts'
 import type { Identity } from './identity.ts'
 import { mdnsServiceTag } from './network.ts'
 import type { TransportName } from './peer-addrs.ts'
@@ -32,6 +34,8 @@ export interface HostOptions {
   /** 32 bytes: a private network. Only over TCP, since libp2p lets QUIC past the gate (skipProtection). */
   readonly preSharedKey: Secret | undefined
   readonly limits: HostLimits
+  /** Takes part in the network's DHT. */
+  readonly dht: boolean
 }
 
 export interface HostLimits {
@@ -42,14 +46,19 @@ export interface HostLimits {
   readonly inboundPending: number
 }
 
-type Services = { identify: Identify; ping: Ping }
+type Services = { identify: Identify; ping: Ping; lanDht?: KadDHT; wanDht?: KadDHT }
 export type Host = Libp2p<Services>
 type TransportFactory = NonNullable<Libp2pOptions['transports']>[number]
 
 /** The one place where libp2p is put together. `onFound` hears every mDNS answer, also of peers already known. */
 export async function createHost(
   options: HostOptions,
-  deps: { identity: Pick<Identity, 'transportKey'>; logger: Logger; onFound: (peer: PeerInfo) => void },
+  deps: {
+    identity: Pick<Identity, 'transportKey'>
+    logger: Logger
+    onFound: (peer: PeerInfo) => void
+    checkRecord: RecordCheck
+  },
 ): Promise<{ host: Host; close: () => Promise<void> }> {
   const datastore = options.folder === undefined ? undefined : await openDatastore(options.folder, deps.logger)
   const discovery = options.mdns ? localDiscovery(options, deps.onFound) : undefined
@@ -67,7 +76,7 @@ export async function createHost(
       ...(options.preSharedKey === undefined ? {} : { connectionProtector: gate(options.preSharedKey) }),
       streamMuxers: [yamux(yamuxSettings)],
       peerDiscovery: discovery === undefined ? [] : [discovery.factory],
-      services: { identify: identify(), ping: ping(pingSettings) },
+      services: { identify: identify(), ping: ping(pingSettings), ...dhtServices(options, deps.checkRecord) },
       ...(datastore === undefined ? {} : { datastore }),
     })
     if (discovery !== undefined) host.addEventListener('start', () => discovery.askAgain())
@@ -81,6 +90,14 @@ export async function createHost(
 /** Everything on the wire is enciphered with the network's key, down to the first negotiation (libp2p's pnet v1). */
 function gate(key: Secret): ReturnType<typeof preSharedKey> {
   return preSharedKey({ psk: utf8(`/key/swarm/psk/1.0.0/\n/base16/\n${toHex(key.reveal())}`) })
+}
+
+function dhtServices({ dht, network }: HostOptions, check: RecordCheck) {
+  if (!dht) return {}
+  const nowMs = () => Date.now()
+  const lan = createDhtService({ network, reach: 'lan', check, nowMs })
+  const wan = createDhtService({ network, reach: 'wan', check, nowMs })
+  return { lanDht: lan.factory, wanDht: wan.factory }
 }
 
 /** libp2p's own monitor pings, too; with one stream each the two would refuse each other. */

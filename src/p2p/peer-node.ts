@@ -4,9 +4,11 @@ import { p2pLimits } from '../base/limits.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Secret } from '../base/secret.ts'
 import { CIRCUIT_HEADER_BYTES, CIRCUIT_PROTOCOL, circuitFrameLength } from './circuit-frames.ts'
+import { createDht, type Dht } from './dht.ts'
+import type { RecordCheck } from './dht-service.ts'
 import type { FramedStream } from './framed-stream.ts'
 import type { Identity } from './identity.ts'
-import { createHost, type Host, type HostLimits } from './libp2p-host.ts'
+import { createHost, type Host, type HostLimits, type HostOptions } from './libp2p-host.ts'
 import { createLocalPeers } from './local-peers.ts'
 import { isLocalAddr, listenAddrs, type PeerTarget, shareableAddrs, type TransportName } from './peer-addrs.ts'
 import { createRedialler } from './redial.ts'
@@ -33,6 +35,8 @@ export interface PeerNodeOptions {
   readonly folder?: string
   /** Default: those of a node; a bootstrap node takes more strangers at once. */
   readonly limits?: HostLimits
+  /** Take part in the network's DHT. Default false: adverts alone, for a swarm whose members all meet. */
+  readonly dht?: boolean
 }
 
 export interface ConnectionInfo {
@@ -54,6 +58,8 @@ export interface PeerNode extends Requester {
     addrs(): readonly string[]
   }
   readonly network: string
+  /** Undefined when it was not asked for. */
+  readonly dht: Dht | undefined
   /** Starts listening and finding peers. Throws PORT_IN_USE. Idempotent. */
   start(): Promise<void>
   stop(): Promise<void>
@@ -92,21 +98,16 @@ export async function createPeerNode(
   const { logger } = deps
   const transports = options.transports ?? ['tcp', 'quic']
   const listen = options.listen ?? listenAddrs('0.0.0.0', 0, transports)
+  let checkRecord: RecordCheck = () => {
+    throw new LlmNodeError('PEER_REFUSED', 'This node keeps no records.')
+  }
   let onFound: (peer: PeerInfo) => void = () => {}
-  const { host, close } = await createHost(
-    {
-      network: options.network,
-      version: options.version,
-      listen,
-      transports,
-      mdns: options.mdns ?? true,
-      mdnsIntervalMs: options.mdnsIntervalMs ?? 10_000,
-      folder: options.folder,
-      preSharedKey: options.preSharedKey,
-      limits: options.limits ?? p2pLimits,
-    },
-    { identity: deps.identity, logger, onFound: (peer) => onFound(peer) },
-  )
+  const { host, close } = await createHost(hostOptions(options, transports, listen), {
+    identity: deps.identity,
+    logger,
+    onFound: (peer) => onFound(peer),
+    checkRecord: (key, value) => checkRecord(key, value),
+  })
   const redialler = createRedialler({ bootstrap: options.bootstrap ?? [] }, { host, logger })
   const localPeers = createLocalPeers({ host, logger })
   onFound = localPeers.found
@@ -121,6 +122,9 @@ export async function createPeerNode(
   return {
     ...describeHost(host, options.network),
     ...createRequester(host),
+    dht: joinDht(host, (check) => {
+      checkRecord = check
+    }),
     async start() {
       if (state.started) return
       state.started = true
@@ -152,6 +156,30 @@ export async function createPeerNode(
     onAddrs: (handler) => host.addEventListener('self:peer:update', () => handler()),
     ping: (peerId, { signal }) => pingPeer(host, peerId, signal),
   }
+}
+
+function hostOptions(
+  options: PeerNodeOptions,
+  transports: readonly TransportName[],
+  listen: readonly string[],
+): HostOptions {
+  return {
+    network: options.network,
+    version: options.version,
+    listen,
+    transports,
+    mdns: options.mdns ?? true,
+    mdnsIntervalMs: options.mdnsIntervalMs ?? 10_000,
+    folder: options.folder,
+    preSharedKey: options.preSharedKey,
+    limits: options.limits ?? p2pLimits,
+    dht: options.dht ?? false,
+  }
+}
+
+function joinDht(host: Host, onRecord: Dht['onRecord']): Dht | undefined {
+  const dhts = [host.services.lanDht, host.services.wanDht].filter((dht) => dht !== undefined)
+  return dhts.length === 0 ? undefined : createDht(dhts, { self: host.peerId.toString(), onRecord })
 }
 
 function describeHost(host: Host, network: string): Pick<PeerNode, 'self' | 'network' | 'isConnected' | 'connections'> {
