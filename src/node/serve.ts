@@ -23,11 +23,11 @@ export interface ReadyState {
 
 /**
  * Runs the node of a home until `signal` fires or `stop` is called through its API. Throws HOME_IN_USE, NOT_SET_UP,
- * PORT_IN_USE and what the node's parts throw.
+ * PORT_IN_USE and what the node's parts throw. With `verify`, damaged model files are found and fetched again first.
  */
 export async function serve(
   options: NodeOptions,
-  run: { signal: AbortSignal; onReady(state: ReadyState): void },
+  run: { signal: AbortSignal; verify: boolean; onReady(state: ReadyState): void },
 ): Promise<void> {
   const { home } = options
   const running = await readRunFile(home)
@@ -42,7 +42,7 @@ export async function serve(
   }
   const stopping = new AbortController()
   const logger = createLogger({ level: config.log.level })
-  await repairModels(home, config, { signal: run.signal, logger })
+  if (run.verify) await repairModels(home, config, { signal: run.signal, logger })
   const node = await createNode(options, { logger, onStop: () => stopping.abort() })
   const token = randomBytes(24).toString('hex')
   let server: HttpServer | undefined

@@ -1,9 +1,10 @@
 import { join } from 'node:path'
-import type { Config } from '../base/config.ts'
+import type { Config, ModelEntry } from '../base/config.ts'
 import { isLlmNodeError } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
+import { parseSpan, spanLength } from '../base/span.ts'
 import { verifyModel } from '../shard/holding.ts'
-import { readManifest } from '../shard/manifest.ts'
+import { type ModelManifest, readManifest } from '../shard/manifest.ts'
 import type { Home } from './home.ts'
 import { completeModel } from './models.ts'
 
@@ -20,7 +21,8 @@ export async function repairModels(
   run: { signal: AbortSignal; logger: Logger },
 ): Promise<void> {
   let bytesLeft = hashedBytes
-  for (const { name, folder } of config.models) {
+  for (const entry of config.models) {
+    const { name, folder } = entry
     const path = join(home.modelsFolder, folder)
     const manifest = await readManifest(path)
     // A model that is not there at all is not repaired in silence: loading it says so.
@@ -32,7 +34,8 @@ export async function repairModels(
     if (bytes > bytesLeft) continue
     bytesLeft -= bytes
     const { sound, files } = await verifyModel(path, { forget: true, signal: run.signal })
-    if (sound) continue
+    // An earlier start may have struck a file from the manifest without being able to fetch it.
+    if (sound && isComplete(entry, manifest)) continue
     const bad = files.filter(({ state }) => state !== 'sound').map((file) => file.name)
     run.logger.warn({ model: name, files: bad }, 'damaged files are fetched again')
     await completeModel(home, name, run).catch((error: unknown) => {
@@ -40,4 +43,9 @@ export async function repairModels(
       throw error
     })
   }
+}
+
+function isComplete({ layers, ends }: ModelEntry, manifest: ModelManifest): boolean {
+  const wanted = layers === null ? 0 : spanLength(parseSpan(layers))
+  return manifest.layers.length >= wanted && (!ends || manifest.ends !== null)
 }

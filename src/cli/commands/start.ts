@@ -6,6 +6,7 @@ import { printJson, printLine } from '../output.ts'
 
 interface StartArguments extends GlobalArguments, NodeArguments {
   tied: boolean
+  verify: boolean
   detach: boolean
   printSystemd: boolean
 }
@@ -17,6 +18,11 @@ export const startCommand: CommandModule<GlobalArguments, StartArguments> = {
     addNodeOptions(yargs)
       .option('detach', { type: 'boolean', default: false, describe: 'Go on in the background; see llm-node logs' })
       .option('print-systemd', { type: 'boolean', default: false, describe: 'Print a unit for systemctl --user' })
+      .option('verify', {
+        type: 'boolean',
+        default: true,
+        describe: 'Read the model files first and fetch again what is damaged (--no-verify: do not)',
+      })
       .option('tied', { type: 'boolean', default: false, hidden: true }) as unknown as Argv<StartArguments>,
   async handler(argv) {
     if (argv.printSystemd) {
@@ -37,6 +43,7 @@ export const startCommand: CommandModule<GlobalArguments, StartArguments> = {
       { home: homeOf(argv), overrides: overridesOf(argv), env: process.env },
       {
         signal,
+        verify: argv.verify,
         onReady(state) {
           if (argv.json) return printJson('start', { ...state })
           printState(state)
