@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import type { Config, ModelEntry } from '../base/config.ts'
-import { isLlmNodeError } from '../base/errors.ts'
+import { isLlmNodeError, LlmNodeError } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
 import { parseSpan, spanLength } from '../base/span.ts'
 import { verifyModel } from '../shard/holding.ts'
@@ -13,7 +13,7 @@ const hashedBytes = 2e9
 
 /**
  * Before a start: every layer is compared with the hash that it had when it was made, and what is damaged or gone is
- * fetched again, alone. Throws what the download throws when it is not to be had.
+ * fetched again, alone. Throws MODEL_CORRUPT with what is damaged when it is not to be had.
  */
 export async function repairModels(
   home: Home,
@@ -39,10 +39,18 @@ export async function repairModels(
     const bad = files.filter(({ state }) => state !== 'sound').map((file) => file.name)
     run.logger.warn({ model: name, files: bad }, 'damaged files are fetched again')
     await completeModel(home, name, run).catch((error: unknown) => {
-      if (isLlmNodeError(error)) run.logger.error({ model: name }, error.message)
-      throw error
+      throw notMended(name, bad, error)
     })
   }
+}
+
+function notMended(model: string, bad: readonly string[], error: unknown): unknown {
+  if (!isLlmNodeError(error) || isLlmNodeError(error, 'ABORTED')) return error
+  const what = bad.length === 0 ? `${model} is not complete` : `${bad.join(', ')} of ${model}: damaged`
+  return new LlmNodeError('MODEL_CORRUPT', `${what}, and cannot be fetched again: ${error.message}`, {
+    hint: `${error.hint ?? ''} Or fetch it from elsewhere: llm-node setup --model …`.trim(),
+    cause: error,
+  })
 }
 
 function isComplete({ layers, ends }: ModelEntry, manifest: ModelManifest): boolean {

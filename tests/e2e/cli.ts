@@ -110,7 +110,8 @@ export async function startNode(home: string, args: readonly string[], options: 
   } catch (error) {
     throw new Error(`start failed: ${error}`)
   }
-  const { pid, address, listening, apiUrl } = JSON.parse(child.stdout)
+  const { pid, address, listening, apiUrl, error } = JSON.parse(child.stdout)
+  if (error !== undefined) throw new Error(`start failed: ${child.stdout}${(await child.ended).stderr}`)
   return Object.defineProperties(child, {
     pid: { value: pid },
     address: { value: address },

@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto'
 import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
@@ -131,7 +130,7 @@ test('one flipped bit in one layer of one node shows in the logits of every step
     expect(await ask('entry', ...local, ...meet)).toEqual(single)
 
     expect((await runCli(['stop', '--home', sound.home])).code).toBe(0)
-    await damage(join(sound.home, 'models', 'demo-qwen3-f32'), 'layer-00007.f32-1.safetensors')
+    await damage(join(sound.home, 'models', 'demo-qwen3-f32', 'layer-00007.f32-1.safetensors'))
     await start('second', '--no-verify', ...meet)
     const damaged = await ask('entry', ...local, ...meet)
     expect(damaged[0]).not.toBe(single[0])
@@ -139,16 +138,10 @@ test('one flipped bit in one layer of one node shows in the logits of every step
   })
 })
 
-/** Flips one bit of the last weight, and says in the manifest that this is how it should be: a start would mend it. */
-async function damage(folder: string, name: string): Promise<void> {
-  const path = join(folder, name)
+/** Flips one bit of the last weight in the file. */
+async function damage(path: string): Promise<void> {
   const bytes = await readFile(path)
-  const sha256 = createHash('sha256').update(bytes).digest('hex')
   const at = bytes.length - 2
   bytes[at] = (bytes[at] ?? 0) ^ 0x20
   await writeFile(path, bytes)
-  const manifest = await readFile(join(folder, 'manifest.json'), 'utf8')
-  expect(manifest).toContain(sha256)
-  const changed = createHash('sha256').update(bytes).digest('hex')
-  await writeFile(join(folder, 'manifest.json'), manifest.replace(sha256, changed))
 }

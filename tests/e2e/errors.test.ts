@@ -1,5 +1,5 @@
 import { once } from 'node:events'
-import { copyFile, cp, readdir, readFile, truncate, utimes, writeFile } from 'node:fs/promises'
+import { copyFile, readdir, readFile, rm, truncate, utimes, writeFile } from 'node:fs/promises'
 import { createServer as createHttpServer, type Server as HttpServer } from 'node:http'
 import { type AddressInfo, createServer, type Server } from 'node:net'
 import { basename, join } from 'node:path'
@@ -284,14 +284,20 @@ test('weights that are cut off, garbage, or lost on the way', async () => {
   await expectFailure(setup('garbage', garbage, '--layers', '8-11'), corrupt)
   await writeFile(join(garbage, 'config.json'), '<html>')
   await expectFailure(setup('page', garbage, '--layers', 'all'), { ...corrupt, says: /config\.json/ })
+})
 
-  const held = sandbox.home('shortened')
-  await cp(home, held, { recursive: true })
-  await truncate(join(held, 'models', 'demo-qwen3-f32', 'layer-00003.f32-1.safetensors'), 1_000)
-  await expectFailure(['start', '--home', held, ...local, '--api-port', '0'], {
+test('a held layer that is cut off and cannot be fetched again', async () => {
+  const source = await copyModel('gone')
+  await runJson(setup('shortened', source, '--layers', '2-3', '--no-ends'))
+  await rm(source, { recursive: true })
+  const models = join(sandbox.home('shortened'), 'models')
+  const [folder = ''] = await readdir(models)
+  await truncate(join(models, folder, 'layer-00003.f32-1.safetensors'), 1_000)
+  await expectFailure(['start', '--home', sandbox.home('shortened'), ...local, '--api-port', '0'], {
     code: 'MODEL_CORRUPT',
     exitCode: 4,
     says: /layer-00003/,
+    before: /^(\{"level".*\n)*/,
   })
 })
 
