@@ -13,6 +13,7 @@ import { ADVERTS_PROTOCOL, createGossip, type Gossip } from './gossip.ts'
 import { createKeeper, type Keeper } from './keeper.ts'
 import type { LayerHolder } from './map.ts'
 import { createOwnAdvert, type OwnAdvert } from './own-advert.ts'
+import { createRendezvous, type Rendezvous } from './rendezvous.ts'
 import { createRoundTrips } from './round-trips.ts'
 import { layerHolders, type SwarmPeer, type SwarmSources, swarmPeers } from './swarm-peers.ts'
 
@@ -59,6 +60,8 @@ export interface SwarmView {
   holders(modelId: Uint8Array, recipe: string): readonly LayerHolder[]
   /** Throws BAD_ADDRESS, PEER_UNREACHABLE when nobody connected has a record of it, ABORTED. */
   contact(address: string, options: { signal: AbortSignal }): Promise<SwarmContact>
+  /** Looks in the DHT for peers that serve a model; with how many it is connected. `nLayers` 0: unknown. Never rejects. */
+  seek(modelId: Uint8Array, nLayers: number, options: { signal: AbortSignal }): Promise<number>
   /** Calls after each change of what is known; the result ends that. */
   onChange(handler: () => void): () => void
   /** Resolves at the next change, and also when the signal is aborted. */
@@ -110,7 +113,8 @@ export async function createSwarmView(options: SwarmViewOptions, deps: SwarmView
     connected: (peerId) => keeper.connected(peerId),
     disconnected: (peerId) => keeper.disconnected(peerId),
   })
-  return assemble({ deps, book, own, gossip, keeper, sources, listeners })
+  const rendezvous = createRendezvous({ dht: peer.dht, peer, logger })
+  return assemble({ deps, book, own, gossip, keeper, rendezvous, sources, listeners })
 }
 
 interface ViewParts {
@@ -119,14 +123,16 @@ interface ViewParts {
   readonly own: OwnAdvert
   readonly gossip: Gossip
   readonly keeper: Keeper
+  readonly rendezvous: Rendezvous
   readonly sources: SwarmSources
   readonly listeners: Set<() => void>
 }
 
-function assemble({ deps, book, own, gossip, keeper, sources, listeners }: ViewParts): SwarmView {
+function assemble({ deps, book, own, gossip, keeper, rendezvous, sources, listeners }: ViewParts): SwarmView {
   let stopping: Promise<void> | undefined
   const stop = async (): Promise<void> => {
     keeper.stop()
+    rendezvous.stop()
     await own.end()
     await withinMs(gossip.flush(), GOODBYE_MS)
     gossip.stop()
@@ -146,7 +152,9 @@ function assemble({ deps, book, own, gossip, keeper, sources, listeners }: ViewP
     async publish(serving, { relay = false, reachability = 'unknown' } = {}) {
       await book.start()
       await own.publish({ serving, relay, reachability })
+      rendezvous.announce(serving)
     },
+    seek: rendezvous.seek,
     peers: () => swarmPeers(sources, deps.clock.monotonicMs()),
     holders: (modelId, recipe) => layerHolders(sources, { modelId, recipe }, deps.clock.monotonicMs()),
     async contact(address, { signal }) {

@@ -62,6 +62,7 @@ export async function runBootstrap(
       mdns: config.network.mdns,
       bootstrap: config.network.bootstrap,
       limits: bootstrapLimits,
+      dht: true,
     },
     { identity, logger },
   )

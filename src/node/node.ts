@@ -3,6 +3,7 @@ import { checkAsk } from '../api/check-ask.ts'
 import { createEventLog, type EventLog } from '../api/event-log.ts'
 import type { Inference } from '../api/inference.ts'
 import type { AskEvent, AskRequest, NodeControl } from '../api/types.ts'
+import { fromHex } from '../base/bytes.ts'
 import { systemClock } from '../base/clock.ts'
 import type { Config, ConfigOverrides } from '../base/config.ts'
 import { LlmNodeError } from '../base/errors.ts'
@@ -80,6 +81,7 @@ export async function createNode(
       listen: await listenAddresses(config.network),
       mdns: config.network.mdns,
       bootstrap: config.network.bootstrap,
+      dht: !guest,
       ...(guest ? {} : { folder: home.dataFolder }),
     },
     { identity, logger },
@@ -125,6 +127,7 @@ function assemble(
   const { config, identity, peer, swarm, models } = parts
   const control = createControl(parts, deps.onStop ?? (() => {}))
   const state: { stopping?: Promise<void> } = {}
+  const seeking = new AbortController()
   return {
     address: identity.address,
     network: parts.network,
@@ -140,6 +143,7 @@ function assemble(
       await swarm.start()
       await loading
       await publish(parts)
+      seekPeers(parts, seeking.signal)
     },
     listening: () => listeningOf(parts),
     ask: (request, signal) => control.ask(checkAsk(request), signal),
@@ -147,6 +151,7 @@ function assemble(
     stop() {
       state.stopping ??= (async () => {
         deps.stopWatching()
+        seeking.abort()
         await swarm.stop()
         await parts.idle.clear()
         await parts.onion.stop()
@@ -169,6 +174,19 @@ async function loadModels(parts: NodeParts, home: Home): Promise<void> {
       const { modelId } = model.holding
       hops.serve({ modelId, numericsClass: model.numericsClass, runner: model.layers.runner })
     }
+  }
+}
+
+/** When to look in the DHT for others with the same models: soon, and again when the network has filled. */
+const SEEK_MS = [3_000, 30_000]
+
+function seekPeers({ models, swarm }: NodeParts, signal: AbortSignal): void {
+  for (const delayMs of SEEK_MS) {
+    const timer = setTimeout(() => {
+      for (const { holding, spec } of models) void swarm.seek(fromHex(holding.modelIdHex), spec.nLayers, { signal })
+    }, delayMs)
+    timer.unref()
+    signal.addEventListener('abort', () => clearTimeout(timer), { once: true })
   }
 }
 

@@ -25,7 +25,7 @@ export async function visitSwarm<T>(
   const identity = await loadOrCreateIdentity(home.keysFolder, { nowMs: Date.now() })
   const listen = await listenAddresses({ ...config.network, port: 0 })
   const version = nodeVersion()
-  const options = { network, preSharedKey, version, listen, mdns, bootstrap }
+  const options = { network, preSharedKey, version, listen, mdns, bootstrap, dht: true }
   const peer = await createPeerNode(options, { identity, logger: deps.logger })
   const swarm = await createSwarmView({ network, version }, { peer, identity, clock: systemClock, logger: deps.logger })
   try {

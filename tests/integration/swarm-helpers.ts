@@ -27,6 +27,7 @@ export interface SwarmNodeOptions {
   readonly folder?: string
   /** Where the peers that it knows are kept. */
   readonly peersFolder?: string
+  readonly dht?: boolean
   readonly serving?: readonly Serving[]
   /** Registers more, or other, handlers before the node starts. */
   readonly prepare?: (node: PeerNode, identity: Identity) => Promise<void>
@@ -34,13 +35,13 @@ export interface SwarmNodeOptions {
 
 /** A whole node without layers: it says what it serves as if it did. */
 export async function startSwarmNode(cleanup: Cleanup, options: SwarmNodeOptions = {}): Promise<SwarmNode> {
-  const { network = 'test', bootstrap = [], identityFolder, folder, peersFolder, serving } = options
+  const { network = 'test', bootstrap = [], identityFolder, folder, peersFolder, serving, dht = false } = options
   let swarm: SwarmView | undefined
   const peerFolder = identityFolder ?? (await temporaryFolder(cleanup))
   const known = peersFolder === undefined ? {} : { folder: peersFolder }
   const peer = await startPeer(
     cleanup,
-    { network, bootstrap, identityFolder: peerFolder, ...known },
+    { network, bootstrap, identityFolder: peerFolder, dht, ...known },
     async (node, identity) => {
       await options.prepare?.(node, identity)
       const deps = { peer: node, identity, clock: systemClock, logger: silentLogger }
