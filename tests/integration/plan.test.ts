@@ -61,15 +61,15 @@ test('the gap of a swarm, with its sentence, bytes and minutes', () => {
 })
 
 test('a limit of memory limits the layers, and nothing planned exceeds four fifths of it', () => {
-  for (const totalMb of [360, 380, 400, 1_000]) {
+  for (const totalMb of [430, 440, 450, 1_000]) {
     const { fit, recommended } = plan({ machine: limited(totalMb) })
     const bytes = recommended?.memory.totalBytes ?? 0
     expect(bytes).toBeLessThanOrEqual(0.8 * totalMb * MB)
     expect(fit.limitedBy).toBe(fit.layers === 12 ? 'model' : 'memory')
     expect(recommended === null).toBe(fit.layers === 0)
   }
-  expect(plan({ machine: limited(360) }).fit.layers).toBeLessThan(plan({ machine: limited(1_000) }).fit.layers)
-  expect(plan({ machine: limited(300) })).toMatchObject({ fit: { layers: 0, limitedBy: 'memory' }, recommended: null })
+  expect(plan({ machine: limited(430) }).fit.layers).toBeLessThan(plan({ machine: limited(1_000) }).fit.layers)
+  expect(plan({ machine: limited(400) })).toMatchObject({ fit: { layers: 0, limitedBy: 'memory' }, recommended: null })
 })
 
 test('a full disk limits the layers', () => {
