@@ -45,7 +45,7 @@ export async function repairModels(
 }
 
 function notMended(model: string, bad: readonly string[], error: unknown): unknown {
-  if (!isLlmNodeError(error) || isLlmNodeError(error, 'ABORTED')) return error
+  if (!isLlmNodeError(error) || error.code === 'ABORTED') return error
   const what = bad.length === 0 ? `${model} is not complete` : `${bad.join(', ')} of ${model}: damaged`
   return new LlmNodeError('MODEL_CORRUPT', `${what}, and cannot be fetched again: ${error.message}`, {
     hint: `${error.hint ?? ''} Or fetch it from elsewhere: llm-node setup --model …`.trim(),

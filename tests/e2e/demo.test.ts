@@ -49,8 +49,8 @@ async function weightBytes(start: number, end: number): Promise<{ tensors: numbe
 
 test('demo: three processes answer as one does, each with its own layers, and nothing is left', async () => {
   await withSandbox(async (sandbox) => {
-    const tmp = await sandbox.folder('tmp')
-    const demo = await runJson<DemoResult & { schema: string }>(['demo'], { env: { TMPDIR: tmp, HOME: tmp } })
+    const [tmp, user] = [await sandbox.folder('tmp'), await sandbox.folder('user')]
+    const demo = await runJson<DemoResult & { schema: string }>(['demo'], { env: { TMPDIR: tmp, HOME: user } })
 
     const expected = await expectedAnswer(question)
     expect(demo.schema).toBe('llm-node/demo/1')
@@ -82,6 +82,8 @@ test('demo: three processes answer as one does, each with its own layers, and no
     expect(demo.nodes.filter((node) => isAlive(node.pid))).toEqual([])
     expect(await processesOf(tmp)).toEqual([])
     expect(await readdir(tmp)).toEqual([])
+    // The program's own compiled code may stay; its parts leave nothing of theirs.
+    expect(await readdir(join(user, '.cache'))).toEqual(['llm-node'])
   })
 })
 
@@ -90,8 +92,8 @@ test.for([
   ['while nodes start', 'Three nodes fetched'],
 ] as const)('demo: Ctrl-C %s ends it and everything that it began', async ([, text]) => {
   await withSandbox(async (sandbox) => {
-    const tmp = await sandbox.folder('tmp')
-    const demo = spawnCli(['demo'], { env: { TMPDIR: tmp, HOME: tmp } })
+    const [tmp, user] = [await sandbox.folder('tmp'), await sandbox.folder('user')]
+    const demo = spawnCli(['demo'], { env: { TMPDIR: tmp, HOME: user } })
     await demo.seen(text)
     demo.kill('SIGINT')
     const interruptedMs = performance.now()
