@@ -9,6 +9,7 @@ import type { PeerNode } from '../p2p/peer-node.ts'
 import { createSequenceCounter } from '../p2p/sequence.ts'
 import { type Advert, nodeIdOf, type Reachability, type Serving } from './advert.ts'
 import { createAdvertTable } from './advert-table.ts'
+import { createDuplicateWatch, type DuplicateWatch } from './duplicate.ts'
 import { ADVERTS_PROTOCOL, createGossip, type Gossip } from './gossip.ts'
 import { createKeeper, type Keeper } from './keeper.ts'
 import type { LayerHolder } from './map.ts'
@@ -62,6 +63,8 @@ export interface SwarmView {
   contact(address: string, options: { signal: AbortSignal }): Promise<SwarmContact>
   /** Looks in the DHT for peers that serve a model; with how many it is connected. `nLayers` 0: unknown. Never rejects. */
   seek(modelId: Uint8Array, nLayers: number, options: { signal: AbortSignal }): Promise<number>
+  /** Another machine runs with a copy of this home. */
+  readonly duplicated: boolean
   /** Calls after each change of what is known; the result ends that. */
   onChange(handler: () => void): () => void
   /** Resolves at the next change, and also when the signal is aborted. */
@@ -85,7 +88,10 @@ export async function createSwarmView(options: SwarmViewOptions, deps: SwarmView
     { identity, node: peer, clock, logger },
   )
   const ownKey = identity.addressKey
-  const gossip = await createGossip(network, { node: peer, table, book, ownKey, clock, logger, onChange })
+  const sequence = await createSequenceCounter(folder === undefined ? undefined : `${folder}/advert-sequence.json`)
+  const duplicates = createDuplicateWatch({ network }, { sequence, logger, onFound: onChange })
+  const onSelf = duplicates.see
+  const gossip = await createGossip(network, { node: peer, table, book, ownKey, clock, logger, onSelf, onChange })
   const trips = createRoundTrips()
   const sources: SwarmSources = {
     table,
@@ -99,7 +105,7 @@ export async function createSwarmView(options: SwarmViewOptions, deps: SwarmView
     {
       identity,
       table,
-      sequence: await createSequenceCounter(folder === undefined ? undefined : `${folder}/advert-sequence.json`),
+      sequence,
       neighbours: () => neighboursOf(swarmPeers(sources, clock.monotonicMs())),
       spread: (key, change, spreading) => gossip.spread(key, change, spreading),
       onChange,
@@ -114,7 +120,7 @@ export async function createSwarmView(options: SwarmViewOptions, deps: SwarmView
     disconnected: (peerId) => keeper.disconnected(peerId),
   })
   const rendezvous = createRendezvous({ dht: peer.dht, peer, logger })
-  return assemble({ deps, book, own, gossip, keeper, rendezvous, sources, listeners })
+  return assemble({ deps, book, own, gossip, keeper, rendezvous, duplicates, sources, listeners })
 }
 
 interface ViewParts {
@@ -124,11 +130,22 @@ interface ViewParts {
   readonly gossip: Gossip
   readonly keeper: Keeper
   readonly rendezvous: Rendezvous
+  readonly duplicates: DuplicateWatch
   readonly sources: SwarmSources
   readonly listeners: Set<() => void>
 }
 
-function assemble({ deps, book, own, gossip, keeper, rendezvous, sources, listeners }: ViewParts): SwarmView {
+function assemble({
+  deps,
+  book,
+  own,
+  gossip,
+  keeper,
+  rendezvous,
+  duplicates,
+  sources,
+  listeners,
+}: ViewParts): SwarmView {
   let stopping: Promise<void> | undefined
   const stop = async (): Promise<void> => {
     keeper.stop()
@@ -155,6 +172,9 @@ function assemble({ deps, book, own, gossip, keeper, rendezvous, sources, listen
       rendezvous.announce(serving)
     },
     seek: rendezvous.seek,
+    get duplicated() {
+      return duplicates.found
+    },
     peers: () => swarmPeers(sources, deps.clock.monotonicMs()),
     holders: (modelId, recipe) => layerHolders(sources, { modelId, recipe }, deps.clock.monotonicMs()),
     async contact(address, { signal }) {

@@ -37,6 +37,8 @@ export interface GossipDeps {
   readonly ownKey: Uint8Array
   readonly clock: Clock
   readonly logger: Logger
+  /** An advert under this node's own address has come: nothing is done with it here. */
+  readonly onSelf?: (bytes: Uint8Array) => void
   /** Something in the table or the book has changed. */
   readonly onChange: () => void
 }
@@ -161,7 +163,8 @@ class Exchange implements Gossip {
     for (const entry of table.live(this.#nowMs())) {
       if (items.length > coverageLimits.messageItems - 3) break
       const index = theirs.get(entry.id)
-      if (entry.advert.peerId === from) continue
+      // Its own one only when it does not know it: then somebody else has signed with its key.
+      if (entry.advert.peerId === from && index !== undefined) continue
       if (index === undefined) items.push(...this.#itemsOf(entry.advert.addressKey, 'advert'))
       else if (index < entry.index) items.push(...this.#itemsOf(entry.advert.addressKey, 'heartbeat'))
     }
@@ -244,7 +247,10 @@ class Exchange implements Gossip {
     }
     // version1 | flags1 | key32 in adverts, version1 | key32 in tombstones
     const key = kind === 'advert' ? bytes.slice(2, 34) : bytes.slice(1, 33)
-    if (toHex(key) === this.#ownKey) return false
+    if (toHex(key) === this.#ownKey) {
+      if (kind === 'advert') this.#deps.onSelf?.(bytes)
+      return false
+    }
     const verdict = kind === 'advert' ? table.addAdvert(bytes, ageMs, nowMs) : table.addTombstone(bytes, nowMs)
     if (verdict !== 'new') return false
     this.spread(key, kind === 'advert' ? 'advert' : 'tombstone', { except: from })

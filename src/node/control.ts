@@ -73,6 +73,13 @@ function health(parts: NodeParts, nPeers: number): StatusBody['health'] {
           next: 'Nodes on one local network meet by themselves; elsewhere start with --bootstrap ADDRESS.',
         },
   )
+  if (parts.swarm.duplicated) {
+    lines.push({
+      ok: false,
+      text: 'Another machine runs with a copy of this home: both have the same address and take each other’s place.',
+      next: 'Stop one of them; give it a home of its own (--home DIR, llm-node setup) and never copy the folder keys.',
+    })
+  }
   for (const model of coverage(parts).models) {
     const name = model.name ?? model.modelId.slice(0, 12)
     lines.push(

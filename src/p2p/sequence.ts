@@ -7,6 +7,8 @@ import { writeFileAtomic } from '../base/files.ts'
 export interface SequenceCounter {
   /** max(last + 1, now), on disk before it is returned: no two records ever carry the same number (swarm.md §2). */
   next(nowMs: number): Promise<number>
+  /** The highest one given out; 0 before the first. */
+  readonly last: number
 }
 
 const schema = z.strictObject({ last: z.number().int().nonnegative() })
@@ -22,6 +24,9 @@ export async function createSequenceCounter(file: string | undefined): Promise<S
     return value
   }
   return {
+    get last() {
+      return last
+    },
     next(nowMs) {
       const result = queue.then(() => advance(nowMs))
       queue = result.catch(() => {})

@@ -1,0 +1,50 @@
+import { cp } from 'node:fs/promises'
+import { join } from 'node:path'
+import { afterEach, describe, expect, it } from 'vitest'
+import { createCleanup, temporaryFolder } from './p2p-helpers.ts'
+import { serve, startSwarmNode, until } from './swarm-helpers.ts'
+
+const cleanup = createCleanup()
+afterEach(() => cleanup.run())
+
+describe('a home that was copied to a second machine', () => {
+  it('is noticed through a third node', async () => {
+    const folder = await temporaryFolder(cleanup)
+    const home = join(folder, 'home')
+    const middle = await startSwarmNode(cleanup, { serving: [] })
+    const { bootstrap } = middle
+    const first = await startSwarmNode(cleanup, {
+      bootstrap,
+      identityFolder: home,
+      folder: home,
+      serving: [serve(0, 2)],
+    })
+    const sees = () => middle.swarm.peers().some(({ address }) => address === first.identity.address)
+    await until(middle.swarm, sees, 5_000)
+    expect(first.swarm.duplicated).toBe(false)
+    const copy = join(folder, 'copy')
+    await cp(home, copy, { recursive: true })
+    // A new advert of the first one, after the copy was made.
+    await first.swarm.publish([serve(0, 3)])
+    await until(middle.swarm, () => middle.swarm.peers().some(({ serving }) => serving[0]?.span.end === 3), 5_000)
+    const second = await startSwarmNode(cleanup, { bootstrap, identityFolder: copy, folder: copy })
+    expect(second.identity.address).toBe(first.identity.address)
+    await until(second.swarm, () => second.swarm.duplicated, 10_000)
+  })
+
+  it('is not suspected when a node was killed and comes back', async () => {
+    const home = join(await temporaryFolder(cleanup), 'home')
+    const middle = await startSwarmNode(cleanup, { serving: [] })
+    const { bootstrap } = middle
+    const options = { bootstrap, identityFolder: home, folder: home }
+    const first = await startSwarmNode(cleanup, { ...options, serving: [serve(0, 2)] })
+    await until(middle.swarm, () => middle.swarm.peers().some(({ serving }) => serving.length === 1), 5_000)
+    // Without a word: no tombstone, the advert stays with the others.
+    await first.node.stop()
+    const again = await startSwarmNode(cleanup, { ...options, serving: [serve(0, 2)] })
+    const other = await startSwarmNode(cleanup, { bootstrap, serving: [serve(2, 4)] })
+    const sees = () => again.swarm.peers().some(({ address }) => address === other.identity.address)
+    await until(again.swarm, sees, 8_000)
+    expect(again.swarm.duplicated).toBe(false)
+  })
+})
