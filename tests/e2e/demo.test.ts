@@ -50,7 +50,9 @@ async function weightBytes(start: number, end: number): Promise<{ tensors: numbe
 test('demo: three processes answer as one does, each with its own layers, and nothing is left', async () => {
   await withSandbox(async (sandbox) => {
     const [tmp, user] = [await sandbox.folder('tmp'), await sandbox.folder('user')]
-    const demo = await runJson<DemoResult & { schema: string }>(['demo'], { env: { TMPDIR: tmp, HOME: user } })
+    const demo = await runJson<DemoResult & { schema: string }>(['demo'], {
+      env: { TMPDIR: tmp, HOME: user, XDG_CACHE_HOME: '' },
+    })
 
     const expected = await expectedAnswer(question)
     expect(demo.schema).toBe('llm-node/demo/1')
@@ -93,7 +95,7 @@ test.for([
 ] as const)('demo: Ctrl-C %s ends it and everything that it began', async ([, text]) => {
   await withSandbox(async (sandbox) => {
     const [tmp, user] = [await sandbox.folder('tmp'), await sandbox.folder('user')]
-    const demo = spawnCli(['demo'], { env: { TMPDIR: tmp, HOME: user } })
+    const demo = spawnCli(['demo'], { env: { TMPDIR: tmp, HOME: user, XDG_CACHE_HOME: '' } })
     await demo.seen(text)
     demo.kill('SIGINT')
     const interruptedMs = performance.now()
