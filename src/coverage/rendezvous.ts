@@ -68,7 +68,7 @@ export function createRendezvous({ dht, peer, logger }: RendezvousDeps): Rendezv
 }
 
 /** 32 bytes. */
-export function meetingPoint(modelId: Uint8Array, group: number): Uint8Array {
+function meetingPoint(modelId: Uint8Array, group: number): Uint8Array {
   const place = createByteWriter().bytes(modelId).u32(group).finish()
   return createHash('sha256').update('llm rendezvous v1').update(place).digest()
 }

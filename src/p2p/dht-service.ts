@@ -26,7 +26,7 @@ export interface DhtService {
   readonly store: DhtStore
 }
 
-export const RECORD_NAMESPACE = '/llm/'
+const RECORD_NAMESPACE = '/llm/'
 /** swarm.md §1: provider lists are not filtered by age, so entries must not live long. */
 const REPROVIDE = { validity: 45 * 60_000, threshold: 30 * 60_000, interval: 10 * 60_000 }
 
