@@ -10,6 +10,7 @@ import type { HopTarget, Ring, RingOptions } from '../onion/ring.ts'
 import type { SpanRunner } from '../shard/runner.ts'
 import { type Chain, createLocalChain, createRingChain, joinChains } from './chain.ts'
 import type { Exclusions } from './exclusions.ts'
+import { namingOwnLayers } from './own-layers.ts'
 
 /** What the entry knows of one model it can ask: the ends are elsewhere, these are the layers. */
 export interface EntryModel {
@@ -147,7 +148,9 @@ export function planChain(model: EntryModel, request: ChainRequest, deps: PlanDe
   if (ring === undefined) {
     return { ...local, route: undefined, maxContext: roomy(request, model, here?.freeKvTokens ?? 0) }
   }
-  const { route, exact, numericsClass, profile, ends } = planRoute(model, ring, request, deps)
+  const { route, exact, numericsClass, profile, ends } = namingOwnLayers(held, model.name, () =>
+    planRoute(model, ring, request, deps),
+  )
   const free = Math.min(
     here?.freeKvTokens ?? Number.POSITIVE_INFINITY,
     ...route.hops.map(({ holder }) => holder.freeKvTokens),
