@@ -59,6 +59,12 @@ const commands = [
 const verbs = commands.map(({ command }) => String(command).split(' ')[0])
 const verb = args.find((arg) => verbs.includes(arg))
 
+// `llm-node peers | head -1`: whoever reads has enough, which is no fault.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error
+  process.exit(0)
+})
+
 /** What yargs says, as a sentence on one line. */
 function usageError(message: string): LlmNodeError {
   const told = message.replaceAll(/\s*\n\s*/g, ' ').replace(/\.?$/, '.')
