@@ -33,6 +33,9 @@ export const statusBody = z.object({
   peers: z.int().meta({ description: 'Connected ones.' }),
   sessions: z.int().meta({ description: 'Held here for others.' }),
   circuits: z.int(),
+  relay: z
+    .object({ on: z.boolean(), circuits: z.int(), most: z.int() })
+    .meta({ description: 'Circuits of others that this node forwards now, and how many it would.' }),
   decode: z.object({ steps: z.int(), meanMs: z.number().nullable() }),
   rssBytes: z.int(),
   health: z.array(healthLine).readonly(),

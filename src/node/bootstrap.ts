@@ -7,9 +7,9 @@ import { bootstrapLimits } from '../base/limits.ts'
 import { createLogger } from '../base/logger.ts'
 import { createSwarmView, type SwarmView } from '../coverage/announce.ts'
 import { createOnionService, type OnionService } from '../onion/service.ts'
-import { loadOrCreateIdentity } from '../p2p/identity.ts'
 import { createPeerNode, type PeerNode } from '../p2p/peer-node.ts'
 import { loadConfig, prepareHome } from './home.ts'
+import { openIdentity } from './identity.ts'
 import { makeInvite } from './joining.ts'
 import { listenAddresses } from './listen.ts'
 import { resolveNetwork } from './networks.ts'
@@ -50,7 +50,7 @@ export async function runBootstrap(
   const config = await loadConfig(home, options)
   const logger = createLogger({ level: config.log.level })
   const network = await resolveNetwork(home, config)
-  const identity = await loadOrCreateIdentity(home.keysFolder, { nowMs: Date.now() })
+  const identity = await openIdentity(home)
   const [version, folder] = [nodeVersion(), home.dataFolder]
   const peer = await createPeerNode(
     {

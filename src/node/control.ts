@@ -55,6 +55,11 @@ function status(parts: NodeParts): StatusBody {
     })),
     peers: peerIds.size,
     sessions: hops.sessions.length,
+    relay: {
+      on: config.network.relay,
+      circuits: onion.stats().relayCircuits,
+      most: config.network.relayCircuits,
+    },
     circuits: onion.stats().relayCircuits + onion.stats().computeCircuits,
     decode: hops.decode,
     rssBytes: process.memoryUsage.rss(),

@@ -11,7 +11,6 @@ import type { Logger } from '../base/logger.ts'
 import { createSwarmView } from '../coverage/announce.ts'
 import type { AskedProfile } from '../coverage/path.ts'
 import { createOnionService } from '../onion/service.ts'
-import { loadOrCreateIdentity } from '../p2p/identity.ts'
 import { createPeerNode } from '../p2p/peer-node.ts'
 import { createChatProfiles } from '../pipeline/chat-profiles.ts'
 import { requireCoverage } from '../pipeline/entry.ts'
@@ -22,6 +21,7 @@ import { chooseModel } from './askables.ts'
 import { createControl } from './control.ts'
 import { createGenerations } from './generations.ts'
 import { type Home, loadConfig, prepareHome } from './home.ts'
+import { openIdentity } from './identity.ts'
 import { createInference } from './inference.ts'
 import { listenAddresses } from './listen.ts'
 import { loadModel } from './load-model.ts'
@@ -72,7 +72,7 @@ export async function createNode(
   await prepareHome(home)
   const config = await loadConfig(home, options)
   const network = await resolveNetwork(home, config)
-  const identity = await loadOrCreateIdentity(home.keysFolder, { nowMs: Date.now() })
+  const identity = await openIdentity(home)
   const peer = await createPeerNode(
     {
       network: network.version,

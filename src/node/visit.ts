@@ -2,9 +2,9 @@ import { systemClock } from '../base/clock.ts'
 import type { Config } from '../base/config.ts'
 import type { Logger } from '../base/logger.ts'
 import { createSwarmView, type SwarmView } from '../coverage/announce.ts'
-import { loadOrCreateIdentity } from '../p2p/identity.ts'
 import { createPeerNode, type PeerNode } from '../p2p/peer-node.ts'
 import { type Home, prepareHome } from './home.ts'
+import { openIdentity } from './identity.ts'
 import { listenAddresses } from './listen.ts'
 import { resolveNetwork } from './networks.ts'
 import { nodeVersion } from './version.ts'
@@ -22,7 +22,7 @@ export async function visitSwarm<T>(
   await prepareHome(home)
   const { mdns, bootstrap } = config.network
   const { version: network, preSharedKey } = await resolveNetwork(home, config)
-  const identity = await loadOrCreateIdentity(home.keysFolder, { nowMs: Date.now() })
+  const identity = await openIdentity(home)
   const listen = await listenAddresses({ ...config.network, port: 0 })
   const version = nodeVersion()
   const options = { network, preSharedKey, version, listen, mdns, bootstrap, dht: true }

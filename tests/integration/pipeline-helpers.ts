@@ -8,6 +8,7 @@ import type { ComputeService } from '../../src/onion/ports.ts'
 import type { Ring } from '../../src/onion/ring.ts'
 import { createOnionService, type OnionService } from '../../src/onion/service.ts'
 import type { OnionLimits } from '../../src/onion/types.ts'
+import type { PeerNode } from '../../src/p2p/peer-node.ts'
 import {
   type AskAnswer,
   type AskableModel,
@@ -16,7 +17,8 @@ import {
   type AskProgress,
   ask,
 } from '../../src/pipeline/ask.ts'
-import type { HopContact } from '../../src/pipeline/entry.ts'
+import type { ChatProfiles } from '../../src/pipeline/chat-profiles.ts'
+import type { HopContact, Privacy } from '../../src/pipeline/entry.ts'
 import { createHopServer, type HopServer } from '../../src/pipeline/hop-server.ts'
 import type { IdleChains } from '../../src/pipeline/idle-chains.ts'
 import { createTextModel } from '../../src/pipeline/text-model.ts'
@@ -123,6 +125,7 @@ export interface SentFrame {
 
 export interface TestEntry {
   readonly onion: OnionService
+  readonly node: PeerNode
   readonly deps: AskDeps
   readonly frames: readonly SentFrame[]
   ask(options?: Partial<AskOptions>): Promise<AskedAnswer>
@@ -139,9 +142,17 @@ export async function startEntry(
   cleanup: Cleanup,
   model: TestModel,
   nodes: readonly ComputeNode[],
-  options: { before?: (frame: SentFrame) => unknown; limits?: Partial<OnionLimits>; idle?: IdleChains } = {},
+  options: {
+    before?: (frame: SentFrame) => unknown
+    limits?: Partial<OnionLimits>
+    idle?: IdleChains
+    privacy?: Privacy
+    chats?: ChatProfiles
+    /** Nodes that are known and hold no layers for this entry. */
+    relays?: readonly ComputeNode[]
+  } = {},
 ): Promise<TestEntry> {
-  const { onion } = await startOnion(cleanup, null, options.limits)
+  const { onion, node } = await startOnion(cleanup, null, options.limits)
   const frames: SentFrame[] = []
   let rings = 0
   const { hiddenSize } = model.engine.model.spec
@@ -166,9 +177,11 @@ export async function startEntry(
   }
   const deps: AskDeps = {
     ...(options.idle === undefined ? {} : { idle: options.idle }),
+    ...(options.privacy === undefined ? {} : { privacy: options.privacy }),
+    ...(options.chats === undefined ? {} : { chats: options.chats }),
     holders: () => nodes.map((node) => node.holder),
     async contact(address) {
-      const node = nodes.find(({ holder }) => holder.address === address)
+      const node = [...nodes, ...(options.relays ?? [])].find(({ holder }) => holder.address === address)
       if (node === undefined) throw new LlmNodeError('PEER_UNREACHABLE', 'Nobody knows it.')
       return node.contact
     },
@@ -176,6 +189,7 @@ export async function startEntry(
   }
   return {
     onion,
+    node,
     deps,
     frames,
     async ask(wishes = {}) {

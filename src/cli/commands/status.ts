@@ -45,6 +45,8 @@ function printStatus(status: StatusBody): void {
     printLine(`model     ${model.name}: ${layers}${model.ends ? ', the ends' : ''}, ${model.recipe}`)
   }
   printLine(`serving   ${status.sessions} session${status.sessions === 1 ? '' : 's'}, ${decodeText(status)}`)
+  const { relay } = status
+  printLine(`relay     ${relay.on ? `${relay.circuits} of at most ${relay.most} circuits of others` : 'off'}`)
   printLine(`process   ${status.pid}, up ${Math.round(status.uptimeS)} s, ${formatBytes(status.rssBytes)}`)
   for (const address of status.listening) printLine(`listening ${address}`)
 }
