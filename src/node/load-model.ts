@@ -12,6 +12,7 @@ import { createModelEnds, type ModelEnds } from '../shard/ends.ts'
 import { type Holding, openHolding } from '../shard/holding.ts'
 import { numericsClass } from '../shard/probe.ts'
 import { createSpanRunner, type SpanRunner } from '../shard/runner.ts'
+import { suggestedThreads } from '../shard/threads.ts'
 import { detectMemory } from './detect.ts'
 import { kvBudgetFor } from './memory-check.ts'
 
@@ -39,7 +40,7 @@ export async function loadModel(
 ): Promise<LoadedModel> {
   const holding = await openHolding(join(modelsFolder, entry.folder))
   const { spec, recipe } = holding
-  const threads = engine.threads ?? availableParallelism()
+  const threads = engine.threads ?? suggestedThreads(spec, availableParallelism())
   const library = engine.library ?? undefined
   const { freeBytes } = await detectMemory()
   const wantedKvBytes = engine.kvMiB * 1_048_576
