@@ -242,7 +242,7 @@ class ClosedRing implements RingSession {
 /** Every hop answers, so nobody can be named: one of them computes too slowly, or not at all. */
 function noResult(nHops: number): LlmNodeError {
   return new LlmNodeError('HOP_TIMEOUT', 'All hops of the ring answer, but no result came in time.', {
-    hint: 'Build the circuit anew, best over other nodes, and send the transcript again.',
+    hint: 'Ask again; another way is taken where there is one.',
     meta: { nHops },
   })
 }
