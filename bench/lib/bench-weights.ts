@@ -9,6 +9,7 @@ import type { ModelSpec } from '../../src/model/spec.ts'
 import { declareEnds, declareLayer, packedAlignment } from '../../src/shard/pack.ts'
 import { endsFileName, layerFileName, type RecipeId } from '../../src/shard/recipe.ts'
 import { encodeSafetensorsHeader, type TensorDeclaration, tensorBytes } from '../../src/shard/safetensors.ts'
+import { createRandom } from './random.ts'
 
 export interface BenchModel {
   readonly spec: ModelSpec
@@ -56,17 +57,6 @@ export async function createBenchModel(recipe: RecipeId): Promise<BenchModel> {
   }
   const endsFile = await write(endsFileName(recipe), declareEnds(spec, recipe, 'BF16'))
   return { spec, folder, layerFiles, endsFile }
-}
-
-/** xorshift32: 32 random bits. */
-function createRandom(seed: number): () => number {
-  let state = seed
-  return () => {
-    state ^= state << 13
-    state ^= state >>> 17
-    state ^= state << 5
-    return state >>> 0
-  }
 }
 
 /** Norms around 1, scales that keep a product about as large as its input, integers of the whole range. */

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { parseModelConfig } from '../../src/model/config.ts'
 import type { ModelSpec, TensorSource } from '../../src/model/spec.ts'
 import { encodeSafetensorsHeader, type TensorDeclaration } from '../../src/shard/safetensors.ts'
+import { createRandom } from './random.ts'
 
 /** The shape of a Qwen3 model; the other fields of config.json follow. */
 export interface ModelShape {
@@ -75,17 +76,6 @@ function declare(spec: ModelSpec): TensorDeclaration[] {
     ]),
   ]
   return sources.map(({ name, shape }) => ({ name, dtype: 'BF16', shape }))
-}
-
-/** xorshift32: uniform integers, fixed by the seed. */
-function createRandom(seed: number): () => number {
-  let state = seed
-  return () => {
-    state ^= state << 13
-    state ^= state >>> 17
-    state ^= state << 5
-    return state >>> 0
-  }
 }
 
 /** BF16, near to normal (four uniform summands), as the high halves of f32. */

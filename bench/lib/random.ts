@@ -1,0 +1,10 @@
+/** xorshift32: 32 random bits a call, fixed by the seed (not 0). */
+export function createRandom(seed: number): () => number {
+  let state = seed
+  return () => {
+    state ^= state << 13
+    state ^= state >>> 17
+    state ^= state << 5
+    return state >>> 0
+  }
+}
