@@ -9,11 +9,11 @@ import {
   type ChatRequestBody,
   chatRequest,
 } from './chat-schema.ts'
-import { toOpenAiError } from './errors.ts'
 import { fingerprintOf, nodeFieldsOf, resolveModel, samplingOf, stopsOf, usageOf } from './generation.ts'
 import { account, type OpenAiParts, readBody, type Visit, visit } from './parts.ts'
 import { createReasoningSplitter } from './reasoning.ts'
-import { dataLine, doneLine, eventStream } from './sse.ts'
+import { dataLine, doneLine } from './sse.ts'
+import { streamAnswer } from './stream-answer.ts'
 
 type AnswerHead = Pick<ChatCompletion, 'id' | 'created' | 'model' | 'system_fingerprint'>
 
@@ -35,8 +35,7 @@ export async function chatCompletions(c: ApiContext, parts: OpenAiParts): Promis
   const visited = await visit(c, parts, call)
   const head = headOf(parts, card, body.model)
   if (body.stream !== true) return c.json(await readWhole({ c, parts, body, visited, head }))
-  const lines = streamLines({ c, parts, body, visited, head })
-  return eventStream(lines, { stop: () => void visited.leave() })
+  return streamAnswer({ c, parts, visited }, streamLines({ c, parts, body, visited, head }))
 }
 
 function headOf(parts: OpenAiParts, card: ModelCard, model: string): AnswerHead {
@@ -109,7 +108,7 @@ interface ReadOptions {
 
 /** The role, then text as it comes, an empty last delta with the reason of the end, the usage if wished, [DONE]. */
 async function* streamLines({ c, parts, body, visited, head }: ReadOptions): AsyncGenerator<string> {
-  const { opened, leave } = visited
+  const { opened } = visited
   const withUsage = body.stream_options?.include_usage === true
   const frame = { ...head, object: 'chat.completion.chunk' as const, ...(withUsage ? { usage: null } : {}) }
   type Choice = ChatChunk['choices'][number]
@@ -128,23 +127,16 @@ async function* streamLines({ c, parts, body, visited, head }: ReadOptions): Asy
     }
     if (part.content !== '' || 'logprobs' in logprobs) yield chunk({ content: part.content }, logprobs)
   }
-  try {
-    yield chunk({ role: 'assistant', content: '', refusal: null })
-    for await (const event of opened.events) {
-      if (event.type === 'text') yield* deltas(splitter.push(event.text), event.tokens)
-      if (event.type !== 'done') continue
-      yield* deltas(splitter.flush())
-      const usage = usageOf(event.result)
-      account(c, parts, usage)
-      yield chunk({}, { finish_reason: event.result.finishReason }, { llm_node: nodeFieldsOf(event.result) })
-      if (withUsage) yield dataLine({ ...frame, choices: [], usage } satisfies ChatChunk)
-      yield doneLine
-    }
-  } catch (thrown) {
-    parts.logger.warn({ err: thrown, requestId: c.var.requestId }, 'an answer broke off')
-    yield dataLine(toOpenAiError(thrown).body)
-  } finally {
-    await leave()
+  yield chunk({ role: 'assistant', content: '', refusal: null })
+  for await (const event of opened.events) {
+    if (event.type === 'text') yield* deltas(splitter.push(event.text), event.tokens)
+    if (event.type !== 'done') continue
+    yield* deltas(splitter.flush())
+    const usage = usageOf(event.result)
+    account(c, parts, usage)
+    yield chunk({}, { finish_reason: event.result.finishReason }, { llm_node: nodeFieldsOf(event.result) })
+    if (withUsage) yield dataLine({ ...frame, choices: [], usage } satisfies ChatChunk)
+    yield doneLine
   }
 }
 

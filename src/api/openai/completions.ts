@@ -8,10 +8,10 @@ import {
   completionRequest,
   type TextCompletion,
 } from './completion-schema.ts'
-import { toOpenAiError } from './errors.ts'
 import { fingerprintOf, nodeFieldsOf, resolveModel, samplingOf, stopsOf, usageOf } from './generation.ts'
 import { account, type OpenAiParts, readBody, type Visit, visit } from './parts.ts'
-import { dataLine, doneLine, eventStream } from './sse.ts'
+import { dataLine, doneLine } from './sse.ts'
+import { streamAnswer } from './stream-answer.ts'
 
 type AnswerHead = Pick<TextCompletion, 'id' | 'object' | 'created' | 'model' | 'system_fingerprint'>
 
@@ -41,7 +41,7 @@ export async function completions(c: ApiContext, parts: OpenAiParts): Promise<Re
     system_fingerprint: fingerprintOf(card),
   }
   if (body.stream !== true) return c.json(await readWhole({ c, parts, body, visited, head }))
-  return eventStream(streamLines({ c, parts, body, visited, head }), { stop: () => void visited.leave() })
+  return streamAnswer({ c, parts, visited }, streamLines({ c, parts, body, visited, head }))
 }
 
 function echoOf({ echo, prompt }: CompletionRequestBody): string {
@@ -84,7 +84,7 @@ interface ReadOptions {
 }
 
 async function* streamLines({ c, parts, body, visited, head }: ReadOptions): AsyncGenerator<string> {
-  const { opened, leave } = visited
+  const { opened } = visited
   const withUsage = body.stream_options?.include_usage === true
   const frame = { ...head, ...(withUsage ? { usage: null } : {}) }
   type Choice = TextCompletion['choices'][number]
@@ -94,27 +94,20 @@ async function* streamLines({ c, parts, body, visited, head }: ReadOptions): Asy
       choices: [{ index: 0, text, logprobs: null, finish_reason: null, ...change }],
       ...more,
     } satisfies TextCompletion)
-  try {
-    const echo = echoOf(body)
-    if (echo !== '') yield chunk(echo)
-    for await (const event of opened.events) {
-      if (event.type === 'text') {
-        const { tokens = [] } = event
-        const logprobs = body.logprobs === undefined || tokens.length === 0 ? null : logprobsOf(tokens, body.logprobs)
-        yield chunk(event.text, { logprobs })
-      }
-      if (event.type !== 'done') continue
-      const usage = usageOf(event.result)
-      account(c, parts, usage)
-      yield chunk('', { finish_reason: event.result.finishReason }, { llm_node: nodeFieldsOf(event.result) })
-      if (withUsage) yield dataLine({ ...frame, choices: [], usage } satisfies TextCompletion)
-      yield doneLine
+  const echo = echoOf(body)
+  if (echo !== '') yield chunk(echo)
+  for await (const event of opened.events) {
+    if (event.type === 'text') {
+      const { tokens = [] } = event
+      const logprobs = body.logprobs === undefined || tokens.length === 0 ? null : logprobsOf(tokens, body.logprobs)
+      yield chunk(event.text, { logprobs })
     }
-  } catch (thrown) {
-    parts.logger.warn({ err: thrown, requestId: c.var.requestId }, 'an answer broke off')
-    yield dataLine(toOpenAiError(thrown).body)
-  } finally {
-    await leave()
+    if (event.type !== 'done') continue
+    const usage = usageOf(event.result)
+    account(c, parts, usage)
+    yield chunk('', { finish_reason: event.result.finishReason }, { llm_node: nodeFieldsOf(event.result) })
+    if (withUsage) yield dataLine({ ...frame, choices: [], usage } satisfies TextCompletion)
+    yield doneLine
   }
 }
 
