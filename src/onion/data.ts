@@ -1,11 +1,10 @@
 import { endianness } from 'node:os'
 import { utf8 } from '../base/bytes.ts'
 import { LlmNodeError } from '../base/errors.ts'
+import { CHUNK_CLASSES, DATA_HEADER_BYTES } from '../p2p/circuit-frames.ts'
 import { type CryptoBackend, TAG_BYTES } from './crypto.ts'
 import {
   badFrame,
-  CHUNK_CLASSES,
-  DATA_HEADER_BYTES,
   FLAG_FIRST,
   FLAG_LAST,
   MAX_CHUNK_BYTES,

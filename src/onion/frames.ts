@@ -1,6 +1,12 @@
 import { randomFillSync } from 'node:crypto'
 import { LlmNodeError } from '../base/errors.ts'
-import { circuitFrameLength } from '../p2p/circuit-frames.ts'
+import {
+  CONTROL_BODY_BYTES,
+  CONTROL_FRAME_BYTES,
+  CONTROL_HEADER_BYTES,
+  circuitFrameLength,
+  DATA_HEADER_BYTES,
+} from '../p2p/circuit-frames.ts'
 
 /** cmd of protocol.md §3. */
 export const COMMAND = {
@@ -13,13 +19,6 @@ export const COMMAND = {
   data: 16,
 } as const
 
-const CONTROL_FRAME_BYTES = 1_024
-const CONTROL_HEADER_BYTES = 4
-const CONTROL_BODY_BYTES = CONTROL_FRAME_BYTES - CONTROL_HEADER_BYTES
-export const DATA_HEADER_BYTES = 14
-
-/** Sizes of a chunk's plaintext in bytes (protocol.md §5). */
-export const CHUNK_CLASSES = [1, 5, 9, 17, 33, 60].map((kib) => kib * 1_024)
 export const MAX_CHUNK_BYTES = 61_440
 export const FLAG_FIRST = 1
 export const FLAG_LAST = 2

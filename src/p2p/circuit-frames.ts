@@ -5,14 +5,16 @@ export const CIRCUIT_PROTOCOL = '/llm/circuit/1'
 
 /** cmd1 | flags1 | len2 …: enough for the length of both kinds. */
 export const CIRCUIT_HEADER_BYTES = 6
-const CONTROL_FRAME_BYTES = 1_024
-const CONTROL_BODY_BYTES = 1_020
+/** A control frame, whatever it says; its header is cmd1 | flags1 | len2. */
+export const CONTROL_FRAME_BYTES = 1_024
+export const CONTROL_HEADER_BYTES = 4
+export const CONTROL_BODY_BYTES = CONTROL_FRAME_BYTES - CONTROL_HEADER_BYTES
 const LAST_CONTROL_COMMAND = 6
 const DATA_COMMAND = 16
 /** cmd1 | flags1 | ctLen4 | n8, then the ciphertext. */
-const DATA_HEADER_BYTES = 14
-/** Sizes of the plaintext of a data frame (protocol.md §5); each of up to 5 layers adds one tag: hop and ≤4 relays. */
-const DATA_CLASSES = [1, 5, 9, 17, 33, 60].map((kib) => kib * 1_024)
+export const DATA_HEADER_BYTES = 14
+/** Sizes of a chunk's plaintext in bytes (protocol.md §5); each of up to 5 layers adds one tag: hop and ≤4 relays. */
+export const CHUNK_CLASSES = [1, 5, 9, 17, 33, 60].map((kib) => kib * 1_024)
 const TAG_BYTES = 16
 const MAX_LAYERS = 5
 
@@ -22,7 +24,7 @@ export function circuitFrameLength(header: Uint8Array): number {
   const command = view.getUint8(0)
   if (command === DATA_COMMAND) {
     const length = view.getUint32(2)
-    const known = DATA_CLASSES.some((size) => {
+    const known = CHUNK_CLASSES.some((size) => {
       const tags = length - size
       return tags >= TAG_BYTES && tags <= MAX_LAYERS * TAG_BYTES && tags % TAG_BYTES === 0
     })

@@ -17,8 +17,9 @@ import {
   KIND,
   rowsOf,
 } from '../../../src/onion/data.ts'
-import { CHUNK_CLASSES, writeDataHeader } from '../../../src/onion/frames.ts'
+import { writeDataHeader } from '../../../src/onion/frames.ts'
 import { createOpener, createSealer } from '../../../src/onion/ratchet.ts'
+import { CHUNK_CLASSES } from '../../../src/p2p/circuit-frames.ts'
 
 const secret = (bytes: Uint8Array) => createSecret(Uint8Array.from(bytes))
 const grant: DataGrant = {

@@ -1,15 +1,8 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { isLlmNodeError } from '../../../src/base/errors.ts'
-import {
-  CHUNK_CLASSES,
-  COMMAND,
-  decodeControl,
-  encodeControl,
-  readDataHeader,
-  writeDataHeader,
-} from '../../../src/onion/frames.ts'
-import { circuitFrameLength } from '../../../src/p2p/circuit-frames.ts'
+import { COMMAND, decodeControl, encodeControl, readDataHeader, writeDataHeader } from '../../../src/onion/frames.ts'
+import { CHUNK_CLASSES, circuitFrameLength } from '../../../src/p2p/circuit-frames.ts'
 
 const header = (ctLen: number, flags = 0) => {
   const prefix = Buffer.from([COMMAND.data, flags, 0, 0, 0, 0])
@@ -23,6 +16,7 @@ describe('the link and the circuit agree', () => {
   })
 
   it('on data frames: the classes with up to four relay layers and nothing else', () => {
+    expect(CHUNK_CLASSES).toEqual([1_024, 5_120, 9_216, 17_408, 33_792, 61_440])
     const legal = new Set(CHUNK_CLASSES.flatMap((size) => [1, 2, 3, 4, 5].map((tags) => size + 16 * tags)))
     const accepted: number[] = []
     for (let length = 0; length < 63_000; length++) {
