@@ -3,95 +3,41 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { systemClock } from '../../src/base/clock.ts'
-import { silentLogger } from '../../src/base/logger.ts'
+import { type BenchLayers, type BenchNode, createBenchNode, loadLayers } from '../../bench/lib/bench-node.ts'
 import type { Span } from '../../src/base/span.ts'
 import type { HopTarget } from '../../src/onion/ring.ts'
-import { createOnionService, type OnionService } from '../../src/onion/service.ts'
-import { type Identity, loadOrCreateIdentity } from '../../src/p2p/identity.ts'
-import { createPeerNode, type PeerNode } from '../../src/p2p/peer-node.ts'
-import { createHopServer, type HopServer } from '../../src/pipeline/hop-server.ts'
-import { downloadModel } from '../../src/shard/download.ts'
-import { createFolderSource } from '../../src/shard/folder-source.ts'
-import { numericsClass } from '../../src/shard/probe.ts'
-import { createSpanRunner, type SpanRunner } from '../../src/shard/runner.ts'
 
 const MODEL = fileURLToPath(new URL('../../models/demo-qwen3', import.meta.url))
 
-interface TestNode {
-  readonly identity: Identity
-  readonly peer: PeerNode
-  readonly onion: OnionService
-  readonly hops: HopServer
-  readonly runner: SpanRunner | undefined
-  readonly modelId: Uint8Array | undefined
+interface TestNode extends BenchNode {
   target(): HopTarget
-  stop(): Promise<void>
 }
 
+const load = (folder: string, span: Span) => loadLayers(MODEL, folder, { recipe: 'f32/1', span, threads: 1 })
+
 async function createTestNode(folder: string, name: string, span?: Span): Promise<TestNode> {
-  const identity = await loadOrCreateIdentity(join(folder, name, 'keys'), { nowMs: Date.now() })
-  const peer = await createPeerNode(
-    { network: 'ring-test', version: '0', listen: ['/ip4/127.0.0.1/tcp/0'], mdns: false },
-    { identity, logger: silentLogger },
-  )
-  const hops = createHopServer()
-  const loaded = span === undefined ? undefined : await loadSpan(join(folder, name, 'model'), span)
-  if (loaded !== undefined) hops.serve({ ...loaded, numericsClass: await numericsClass('f32/1') })
-  const onion = createOnionService(
-    { identity, network: 'ring-test', relay: true, lan: true, published: () => true },
-    { transport: peer, compute: hops, clock: systemClock, logger: silentLogger },
-  )
-  await peer.start()
+  const layers = span === undefined ? undefined : await load(join(folder, name, 'model'), span)
+  const node = await createBenchNode(join(folder, name, 'keys'), layers)
   return {
-    identity,
-    peer,
-    onion,
-    hops,
-    runner: loaded?.runner,
-    modelId: loaded?.modelId,
+    ...node,
     target() {
+      const { identity, peer } = node
       const [key] = identity.onionKeys(Date.now())
       const base = { addressKey: identity.addressKey, onionKey: key.publicKey, peerId: identity.peerId }
       const addrs = peer.self.addrs()
       return span === undefined ? { role: 'relay', ...base, addrs } : { role: 'compute', span, ...base, addrs }
     },
-    async stop() {
-      await onion.stop()
-      await peer.stop()
-      await loaded?.runner.close()
-    },
   }
-}
-
-async function loadSpan(folder: string, span: Span): Promise<{ runner: SpanRunner; modelId: Uint8Array }> {
-  const holding = await downloadModel({
-    source: createFolderSource(MODEL),
-    folder,
-    recipe: 'f32/1',
-    span,
-    ends: false,
-  })
-  const layerFiles = [...holding.layers.values()].map((layer) => layer.path)
-  const runner = await createSpanRunner({
-    spec: holding.spec,
-    recipe: 'f32/1',
-    span,
-    layerFiles,
-    threads: 1,
-    kvBudgetBytes: 64 * 1_048_576,
-  })
-  return { runner, modelId: holding.modelId }
 }
 
 describe('a ring over real nodes', () => {
   let folder: string
   let nodes: TestNode[]
-  let whole: { runner: SpanRunner; modelId: Uint8Array }
+  let whole: BenchLayers
 
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), 'llm-node-ring-'))
-    whole = await loadSpan(join(folder, 'whole'), { start: 0, end: 12 })
+    whole = await load(join(folder, 'whole'), { start: 0, end: 12 })
     nodes = await Promise.all([
       createTestNode(folder, 'entry'),
       createTestNode(folder, 'a', { start: 0, end: 4 }),
@@ -130,7 +76,7 @@ describe('a ring over real nodes', () => {
         modelId: whole.modelId,
         hiddenSize: 128,
         maxContext: 64,
-        numericsClass: await numericsClass('f32/1'),
+        numericsClass: whole.numericsClass,
       },
       { signal: AbortSignal.timeout(20_000) },
     )
