@@ -1,0 +1,12 @@
+import { defineConfig } from 'vitest/config'
+
+/** Needs an NVIDIA GPU with CUDA; each test is skipped with the reason where there is none. */
+export default defineConfig({
+  test: {
+    include: ['tests/gpu/**/*.test.ts'],
+    pool: 'forks',
+    fileParallelism: false,
+    passWithNoTests: true,
+    testTimeout: 300_000,
+  },
+})
