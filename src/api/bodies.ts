@@ -41,6 +41,16 @@ export const statusBody = z.object({
   health: z.array(healthLine).readonly(),
 })
 
+const servingBody = z.object({
+  modelId: z.string(),
+  recipe: z.string(),
+  span: spanBody,
+  state: z.string(),
+  numericsClass: z.string().meta({ description: 'Answers of one class are identical to the last bit.' }),
+  decodeMs: z.number().meta({ description: 'Of one token, per layer.' }),
+  freeKvTokens: z.int(),
+})
+
 export const peerBody = z.object({
   address: z.string(),
   peerId: z.string(),
@@ -48,7 +58,8 @@ export const peerBody = z.object({
   connected: z.boolean(),
   rttMs: z.number().nullable(),
   version: z.string(),
-  serving: z.array(z.object({ modelId: z.string(), recipe: z.string(), span: spanBody })).readonly(),
+  relayed: z.boolean().meta({ description: 'Reached through a relay.' }),
+  serving: z.array(servingBody).readonly(),
 })
 
 export const pingBody = z.object({
@@ -102,7 +113,7 @@ const hopBody = z.object({
 
 export const generationBody = z
   .object({
-    id: z.string(),
+    id: z.string().meta({ description: 'Of an answer of /v1: its id.' }),
     model: z.string(),
     state: z.enum(['starting', 'running', 'done', 'stopped', 'failed']),
     startedMs: z.int().meta({ description: 'Unix ms.' }),

@@ -41,6 +41,8 @@ export interface GenerationCall {
   readonly ignoreEnd?: boolean
   /** The caller: what an answer leaves for the next turn of its chat is for nobody else. */
   readonly owner?: string | undefined
+  /** Of the answer: the generation is listed under it. */
+  readonly id?: string | undefined
 }
 
 export interface EmbeddingCall {

@@ -8,7 +8,7 @@ import type { AskProgress } from '../pipeline/ask.ts'
 /** The answers for which this node is the entry: what the pages show of them, never their text. */
 export interface Generations {
   /** The same events, noted on the way. */
-  follow(model: string, events: AsyncIterable<AskProgress>): AsyncGenerator<AskProgress>
+  follow(model: string, events: AsyncIterable<AskProgress>, id?: string): AsyncGenerator<AskProgress>
   /** Running ones and the last ones that ended, newest first. */
   list(): readonly GenerationBody[]
 }
@@ -20,15 +20,16 @@ export function createGenerations(log: Pick<EventLog, 'publish'>): Generations {
   const ended: GenerationBody[] = []
   return {
     list: () => [...[...running].reverse(), ...ended].map((generation) => ({ ...generation })),
-    async *follow(model, events) {
+    async *follow(model, events, id = `gen-${randomBytes(8).toString('hex')}`) {
       const body: GenerationBody = {
         ...fresh,
-        id: `gen-${randomBytes(8).toString('hex')}`,
+        id,
         model,
         startedMs: Date.now(),
       }
       running.add(body)
       let toldMs = 0
+      let firstMs: number | undefined
       const tell = () => {
         toldMs = performance.now()
         log.publish({ type: 'generation', data: { ...body } })
@@ -37,6 +38,10 @@ export function createGenerations(log: Pick<EventLog, 'publish'>): Generations {
       try {
         for await (const event of events) {
           note(body, event)
+          if (event.type === 'text') {
+            firstMs ??= performance.now()
+            body.tokensPerSecond = speedOf(body.tokens, performance.now() - firstMs)
+          }
           if (event.type !== 'text' || performance.now() - toldMs > apiLimits.eventDelayMs) tell()
           yield event
         }
@@ -70,12 +75,19 @@ const fresh = {
   error: null,
 }
 
+/** So far. Null with a single piece, and in the first moment, when it would be a guess. */
+function speedOf(tokens: number, elapsedMs: number): number | null {
+  return tokens < 2 || elapsedMs < 50 ? null : ((tokens - 1) * 1000) / elapsedMs
+}
+
 function note(body: GenerationBody, event: AskProgress): void {
   if (event.type === 'route') {
     const { hops, profile, exact, promptTokens } = event
     change(body, { state: 'running', hops: [...hops], profile, exact, promptTokens })
   } else if (event.type === 'text') {
     body.tokens++
+  } else if (event.type === 'hops') {
+    change(body, { hops: [...event.hops], exact: event.exact })
   } else if (event.type === 'done') {
     const { hops, profile, exact, failovers, tokensPerSecond, tokens } = event.result
     const end = { hops: [...hops], profile, exact, failovers, tokensPerSecond, tokens: tokens.length }

@@ -27,6 +27,7 @@ export function createInference(parts: NodeParts): Inference {
       return parts.generations.follow(
         model.name,
         ask(model, { prompt, sampling, stop, owner, maxTokens: call.maxTokens, ...run }, deps),
+        call.id,
       )
     },
     embed: ({ model, where, profile = parts.config.privacy.profile, prompt }, signal) =>

@@ -87,9 +87,13 @@ export type AskProgress =
   | { readonly type: 'text'; readonly text: string; readonly tokens?: readonly AnswerToken[] }
   /** A hop has failed before token `index`; the answer goes on over others, or an error follows. */
   | ({ readonly type: 'failover'; readonly index: number } & Failover)
+  /** Who computes now, with what it takes: told at times, and when it has changed. */
+  | { readonly type: 'hops'; readonly hops: readonly ChainHop[]; readonly exact: boolean }
   | { readonly type: 'done'; readonly result: AskAnswer }
 
 const DEFAULT_MAX_TOKENS = 512
+/** How often a running answer tells what its hops take. */
+const HOPS_MS = 500
 
 export interface AskDeps extends EntryDeps {
   /** Chains of earlier turns. Without it every answer builds its own and closes it. */
@@ -127,7 +131,7 @@ export async function* ask(model: AskableModel, options: AskOptions, deps: AskDe
         ...(logitsDigest ? { onLogits: (_: number, logits: Float32Array) => digests.push(digest(logits)) } : {}),
       },
     )
-    const output = yield* readText(tokens, failovers, model.text, options.stop)
+    const output = yield* readText(tokens, { failovers, current: () => session.current }, model.text, options.stop)
     const last = keep()
     const { drafted, accepted } = drafter
     yield {
@@ -227,7 +231,7 @@ async function openMakingRoom(open: () => Promise<OpenedChain>, { idle }: AskDep
 /** Text as it settles; a stop string ends the answer before it and is not part of it. */
 async function* readText(
   generated: ReturnType<typeof generate>,
-  failovers: Mailbox<Failover>,
+  { failovers, current }: { failovers: Mailbox<Failover>; current: () => OpenedChain | undefined },
   text: TextModel,
   stop: readonly string[],
 ): AsyncGenerator<AskProgress, Pick<AskAnswer, 'text' | 'tokens' | 'finishReason' | 'tokensPerSecond'>> {
@@ -240,14 +244,21 @@ async function* readText(
   let finishReason: FinishReason = 'stop'
   let firstMs = 0
   let lastMs = 0
+  let toldMs = 0
   for (;;) {
     const coming = generated.next()
     while (await failovers.comesBefore(coming)) {
       for (const failover of failovers.take()) yield { type: 'failover', index: ids.length, ...failover }
+      toldMs = 0
     }
     const next = await coming
     if (!next.done) {
       lastMs = performance.now()
+      const opened = lastMs - toldMs > HOPS_MS ? current() : undefined
+      if (opened !== undefined) {
+        toldMs = lastMs
+        yield { type: 'hops', hops: opened.chain.hops, exact: opened.exact }
+      }
       if (ids.length === 0) firstMs = lastMs
       ids.push(next.value.id)
       trail.push(next.value, produced)

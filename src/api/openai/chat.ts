@@ -21,7 +21,9 @@ type AnswerHead = Pick<ChatCompletion, 'id' | 'created' | 'model' | 'system_fing
 export async function chatCompletions(c: ApiContext, parts: OpenAiParts): Promise<Response> {
   const body = await readBody(c, chatRequest)
   const { card, where } = resolveModel(parts.inference.models(), body.model)
+  const head = headOf(parts, card, body.model)
   const call: GenerationCall = {
+    id: head.id,
     model: card.name,
     where,
     prompt: { messages: messagesOf(body), templateKwargs: body.chat_template_kwargs },
@@ -33,7 +35,6 @@ export async function chatCompletions(c: ApiContext, parts: OpenAiParts): Promis
     owner: `key ${c.var.caller.name ?? ''}`,
   }
   const visited = await visit(c, parts, call)
-  const head = headOf(parts, card, body.model)
   if (body.stream !== true) return c.json(await readWhole({ c, parts, body, visited, head }))
   return streamAnswer({ c, parts, visited }, streamLines({ c, parts, body, visited, head }))
 }

@@ -22,7 +22,15 @@ const DEFAULT_MAX_TOKENS = 16
 export async function completions(c: ApiContext, parts: OpenAiParts): Promise<Response> {
   const body = await readBody(c, completionRequest)
   const { card, where } = resolveModel(parts.inference.models(), body.model)
+  const head: AnswerHead = {
+    id: `cmpl-${parts.newId()}`,
+    object: 'text_completion',
+    created: Math.floor(parts.nowMs() / 1000),
+    model: body.model,
+    system_fingerprint: fingerprintOf(card),
+  }
   const call: GenerationCall = {
+    id: head.id,
     model: card.name,
     where,
     prompt: body.prompt,
@@ -33,13 +41,6 @@ export async function completions(c: ApiContext, parts: OpenAiParts): Promise<Re
     profile: body.llm_node?.profile,
   }
   const visited = await visit(c, parts, call)
-  const head: AnswerHead = {
-    id: `cmpl-${parts.newId()}`,
-    object: 'text_completion',
-    created: Math.floor(parts.nowMs() / 1000),
-    model: body.model,
-    system_fingerprint: fingerprintOf(card),
-  }
   if (body.stream !== true) return c.json(await readWhole({ c, parts, body, visited, head }))
   return streamAnswer({ c, parts, visited }, streamLines({ c, parts, body, visited, head }))
 }
