@@ -2,10 +2,10 @@ import { once } from 'node:events'
 import { createWriteStream } from 'node:fs'
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { createRandom } from '../../src/base/random.ts'
 import { parseModelConfig } from '../../src/model/config.ts'
 import type { ModelSpec, TensorSource } from '../../src/model/spec.ts'
 import { encodeSafetensorsHeader, type TensorDeclaration } from '../../src/shard/safetensors.ts'
-import { createRandom } from './random.ts'
 
 /** The shape of a Qwen3 model; the other fields of config.json follow. */
 export interface ModelShape {

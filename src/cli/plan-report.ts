@@ -1,6 +1,6 @@
 import { formatSpan, spanLength } from '../base/span.ts'
 import type { Machine } from '../node/detect.ts'
-import type { Plan, SpanCost } from '../node/plan.ts'
+import type { Plan, PlanSpeed, SpanCost } from '../node/plan.ts'
 import { formatBytes } from './output.ts'
 
 /** "16 cores, 12 GB of 16 GB memory free, 200 GB disk free, on battery (40 %)". */
@@ -45,6 +45,21 @@ export function describeSwarm({ swarm, recipe }: Plan): string {
   const gaps = swarm.gaps.map(formatSpan).join(', ')
   const held = swarm.gaps.length === 0 ? 'every layer is held' : `held by nobody: ${gaps}`
   return `${swarm.peers} peer${swarm.peers === 1 ? '' : 's'}, ${swarm.holders} of them with this model in ${recipe}; ${held}`
+}
+
+export function describeSpeed({ layer, measured }: PlanSpeed): string {
+  const figures = `${layer.decodeMs.toFixed(2)} ms a layer and token, ${layer.prefillMs.toFixed(2)} ms a token of the prompt`
+  return measured ? figures : `${figures} (from the memory's speed: such a layer is too large to try)`
+}
+
+/** What one answer would get here and through the swarm; null when neither is possible or nothing was measured. */
+export function describeEstimate({ estimate: { solo, split } }: Plan): string | null {
+  const rates = [
+    ...(solo === null ? [] : [`${solo.toFixed(1)} tokens/s alone`]),
+    ...(split === null ? [] : [`${split.toFixed(1)} tokens/s through the swarm`]),
+  ]
+  if (rates.length === 0) return null
+  return `${rates.join(', ')}${solo !== null && split !== null && solo > split ? ': alone is faster' : ''}`
 }
 
 /** The plan for programs: spans as people write them, features as a list. */

@@ -104,14 +104,23 @@ export function peers(parts: NodeParts): PeerBody[] {
   return parts.swarm
     .peers()
     .filter((peer) => !peer.self)
-    .map(({ address, peerId, state, connected, rttMs, version, serving }) => ({
+    .map(({ address, peerId, state, connected, rttMs, version, reachability, serving }) => ({
       address,
       peerId,
       state,
       connected,
       rttMs,
       version,
-      serving: serving.map(({ modelId, recipe, span }) => ({ modelId: toHex(modelId), recipe, span })),
+      relayed: reachability === 'relayed',
+      serving: serving.map(({ modelId, numericsClass, recipe, span, ...of }) => ({
+        modelId: toHex(modelId),
+        recipe,
+        span,
+        state: of.state,
+        numericsClass: toHex(numericsClass),
+        decodeMs: of.decodeMs,
+        freeKvTokens: of.freeKvTokens,
+      })),
     }))
 }
 

@@ -4,19 +4,22 @@ import { createLogger } from '../base/logger.ts'
 import { type Span, spanLength } from '../base/span.ts'
 import { type Assigned, type Assignment, chooseWindow, layerThroughput } from '../coverage/assign.ts'
 import { diskFor, type Fit, type FitRequest, fitLayers, type MemoryShares, memoryFor } from '../coverage/fit.ts'
+import { type LayerHolder, mapCoverage } from '../coverage/map.ts'
 import { parseRecipe } from '../shard/recipe.ts'
 import { type ModelSurvey, surveyModel } from '../shard/survey.ts'
 import { defaultRecipe } from './default-recipe.ts'
 import { detectMachine, type Machine } from './detect.ts'
-import type { Home } from './home.ts'
+import { estimateSpeed, type SpeedEstimate } from './estimate.ts'
+import { type Home, prepareHome } from './home.ts'
+import { isRemote, type MachineSpeed, measureDownload, measureSpeed, type SpeedRequest } from './machine-speed.ts'
 import { kvTokensWanted, processBytes } from './memory-check.ts'
 import { figuresOf, type ModelFigures } from './model-figures.ts'
 import { modelName, openSource } from './model-source.ts'
 import { reasonText } from './plan-words.ts'
-import { lookAround, nobody, type SwarmGlance } from './swarm-glance.ts'
+import { assignedOf, lookAround, nobody, type SwarmGlance } from './swarm-glance.ts'
 
-/** What a download is assumed to reach where nothing has been measured. */
-const assumedBitsPerSecond = 50e6
+/** What a download is assumed to reach where its source has not been listened to. */
+const assumedBytesPerSecond = 50e6 / 8
 
 export interface PlanOptions {
   /** As the user writes it: a repository, an http(s) folder, a folder. */
@@ -27,6 +30,8 @@ export interface PlanOptions {
   readonly ends: boolean
   /** Look at the swarm; otherwise plan as if alone. */
   readonly look: boolean
+  /** Measure this machine and the source's speed; otherwise plan by sizes alone. */
+  readonly measure: boolean
   readonly clientName?: string | undefined
   readonly signal: AbortSignal
 }
@@ -37,7 +42,7 @@ export interface SpanCost {
   readonly downloadBytes: number
   readonly diskBytes: number
   readonly memory: MemoryShares
-  /** At an assumed 50 Mbit/s; 0 for a folder on this machine. */
+  /** At the source's measured speed, or an assumed 50 Mbit/s; 0 for a folder on this machine. */
   readonly minutes: number
 }
 
@@ -48,21 +53,36 @@ export interface Plan {
   readonly recipe: ModelEntry['recipe']
   readonly nLayers: number
   readonly machine: Machine
+  /** Null: not measured. */
+  readonly speed: PlanSpeed | null
+  readonly estimate: SpeedEstimate
   readonly fit: Fit
   /** Null: nothing fits. */
   readonly recommended: (SpanCost & { readonly assignment: Assignment; readonly reason: string }) | null
-  readonly swarm: { readonly peers: number; readonly holders: number; readonly gaps: readonly Span[] }
+  readonly swarm: {
+    readonly peers: number
+    readonly holders: number
+    readonly gaps: readonly Span[]
+    readonly replicas: readonly number[]
+  }
   /** What any span would cost. */
   cost(span: Span): SpanCost
 }
 
+export interface PlanSpeed extends MachineSpeed {
+  /** Null: from a folder here, or too little to be worth listening to. */
+  readonly downloadBytesPerSecond: number | null
+}
+
 export interface PlanDeps {
   detect(folder: string): Promise<Machine>
+  measure(request: SpeedRequest): Promise<MachineSpeed>
   look(home: Home, config: Config, modelId: string, signal: AbortSignal): Promise<SwarmGlance>
 }
 
 const realDeps: PlanDeps = {
   detect: (folder) => detectMachine({ folder }),
+  measure: measureSpeed,
   look: (home, config, modelId, signal) =>
     lookAround(home, config, modelId, { signal, logger: createLogger({ level: 'silent' }) }),
 }
@@ -77,14 +97,22 @@ export async function makePlan(
   options: PlanOptions,
   deps: PlanDeps = realDeps,
 ): Promise<Plan> {
+  const { signal } = options
+  await prepareHome(home)
   const source = await openSource(options.model, options.clientName)
-  const survey = await surveyModel(source, { signal: options.signal })
-  const [machine, glance] = await Promise.all([
+  const survey = await surveyModel(source, { signal })
+  const [machine, glance, downloadBytesPerSecond] = await Promise.all([
     deps.detect(home.modelsFolder),
-    options.look ? deps.look(home, config, survey.modelId, options.signal) : nobody,
+    options.look ? deps.look(home, config, survey.modelId, signal) : nobody,
+    options.measure ? measureDownload(survey, source, signal) : null,
   ])
   const recipe = options.recipe ?? (await recipeFor(glance, survey))
-  return planFor({ survey, machine, glance, recipe, ends: options.ends, sourceId: source.id })
+  const engine = { cores: machine.cpu.cores, engine: config.engine, folder: home.modelsFolder }
+  const measured = options.measure
+    ? await deps.measure({ spec: survey.spec, recipe: parseRecipe(recipe), ...engine })
+    : null
+  const speed = measured && { ...measured, downloadBytesPerSecond }
+  return planFor({ survey, machine, glance, recipe, ends: options.ends, sourceId: source.id, speed })
 }
 
 interface PlanFacts {
@@ -94,18 +122,23 @@ interface PlanFacts {
   readonly recipe: ModelEntry['recipe']
   readonly ends: boolean
   readonly sourceId: string
+  readonly speed: PlanSpeed | null
 }
 
 /** Pure. */
-export function planFor({ survey, machine, glance, recipe, ends, sourceId }: PlanFacts): Plan {
+export function planFor(facts: PlanFacts): Plan {
+  const { survey, machine, glance, recipe, ends, sourceId, speed } = facts
   const { nLayers } = survey.spec
   const figures = figuresOf(survey, parseRecipe(recipe))
   const request = fitRequest(figures, survey, machine, ends)
   const fit = fitLayers(request)
-  const holders = glance.holders.get(parseRecipe(recipe)) ?? []
+  const layerHolders = glance.holders.get(parseRecipe(recipe)) ?? []
+  const holders = assignedOf(layerHolders)
   const name = modelName(sourceId)
-  const local = !/^https?:|^[\w-][\w.-]*\/[\w-][\w.-]*@/.test(sourceId)
-  const cost = (span: Span) => costOf(span, figures, request, local)
+  const bytesPerSecond = isRemote(sourceId)
+    ? (speed?.downloadBytesPerSecond ?? assumedBytesPerSecond)
+    : Number.POSITIVE_INFINITY
+  const cost = (span: Span) => costOf(span, figures, request, bytesPerSecond)
   const assignment =
     fit.layers === 0 ? null : chooseWindow(holders, fit.layers, { nLayers, maxHops: onionLimits.computeHops })
   return {
@@ -115,12 +148,29 @@ export function planFor({ survey, machine, glance, recipe, ends, sourceId }: Pla
     recipe,
     nLayers,
     machine,
+    speed,
+    estimate: estimateSpeed({
+      nLayers,
+      fits: fit.layers,
+      own: speed?.layer.decodeMs ?? null,
+      headShare: figures.ends.memoryBytes / figures.layer.packedBytes,
+      span: assignment?.span ?? null,
+      holders: layerHolders,
+    }),
     fit,
     recommended:
       assignment === null
         ? null
         : { ...cost(assignment.span), assignment, reason: reasonText(assignment, { name, peers: glance.peers }) },
-    swarm: { peers: glance.peers, holders: holders.length, gaps: gapsOf(holders, nLayers) },
+    swarm: {
+      peers: glance.peers,
+      holders: holders.length,
+      gaps: gapsOf(holders, nLayers),
+      replicas: Array.from(
+        { length: nLayers },
+        (_, layer) => holders.filter(({ span }) => holdsLayer(span, layer)).length,
+      ),
+    },
     cost,
   }
 }
@@ -138,7 +188,7 @@ function fitRequest(figures: ModelFigures, survey: ModelSurvey, machine: Machine
   }
 }
 
-function costOf(span: Span, figures: ModelFigures, request: FitRequest, local: boolean): SpanCost {
+function costOf(span: Span, figures: ModelFigures, request: FitRequest, bytesPerSecond: number): SpanCost {
   const layers = figures.layers.slice(span.start, span.end)
   const endsBytes = request.ends === null ? 0 : figures.ends.rawBytes
   const downloadBytes = layers.reduce((sum, { rawBytes }) => sum + rawBytes, endsBytes)
@@ -147,14 +197,15 @@ function costOf(span: Span, figures: ModelFigures, request: FitRequest, local: b
     downloadBytes,
     diskBytes: diskFor(spanLength(span), request),
     memory: memoryFor(spanLength(span), request),
-    minutes: local ? 0 : (downloadBytes * 8) / assumedBitsPerSecond / 60,
+    minutes: downloadBytes / bytesPerSecond / 60,
   }
 }
 
 /** One pipeline uses one recipe: the one of which the swarm holds most layers, otherwise the best for this processor. */
 async function recipeFor(glance: SwarmGlance, survey: ModelSurvey): Promise<ModelEntry['recipe']> {
   const { nLayers } = survey.spec
-  const held = (peers: readonly Assigned[]) => layerThroughput(peers, nLayers).filter((value) => value > 0).length
+  const held = (peers: readonly LayerHolder[]) =>
+    mapCoverage(peers, nLayers).replicas.filter((count) => count > 0).length
   const [most] = [...glance.holders].sort(([, a], [, b]) => held(b) - held(a) || b.length - a.length)
   const name = most?.[0].split('/')[0]
   return name === 'i8' || name === 'q4' || name === 'q8' || name === 'f32' ? name : defaultRecipe()
@@ -169,4 +220,8 @@ function gapsOf(holders: readonly Assigned[], nLayers: number): Span[] {
     else gaps.push({ start: layer, end: layer + 1 })
   }
   return gaps
+}
+
+function holdsLayer({ start, end }: Span, layer: number): boolean {
+  return start <= layer && layer < end
 }

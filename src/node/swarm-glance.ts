@@ -5,6 +5,7 @@ import { LlmNodeError } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
 import type { SwarmView } from '../coverage/announce.ts'
 import type { Assigned } from '../coverage/assign.ts'
+import type { LayerHolder, ServingState } from '../coverage/map.ts'
 import type { PeerNode } from '../p2p/peer-node.ts'
 import { findAdmin } from './admin-client.ts'
 import type { Home } from './home.ts'
@@ -14,7 +15,7 @@ import { visitSwarm } from './visit.ts'
 export interface SwarmGlance {
   /** Peers that were met, whatever they hold. */
   readonly peers: number
-  readonly holders: ReadonlyMap<string, readonly Assigned[]>
+  readonly holders: ReadonlyMap<string, readonly LayerHolder[]>
 }
 
 /** Nobody answered for that long: there is no swarm here. mDNS needs about a second. */
@@ -24,8 +25,6 @@ const REACH_MS = 8_000
 /** Nothing new for that long: what is known now is what there is. */
 const QUIET_MS = 700
 const LOOK_MS = 100
-/** Speed of a holder of which only the layers are known, ms per layer. */
-const UNKNOWN_MS_PER_LAYER = 10
 /** A relayed holder counts a fifth (swarm.md §5). */
 const RELAY_FACTOR = 5
 
@@ -79,28 +78,32 @@ function glance(swarm: SwarmView, modelIdHex: string): SwarmGlance {
   const modelId = fromHex(modelIdHex)
   const recipes = new Set(peers.flatMap(({ serving }) => serving.map(({ recipe }) => recipe)))
   const own = new Set(swarm.peers().flatMap(({ self, address }) => (self ? [address] : [])))
-  const holders = new Map<string, Assigned[]>()
+  const holders = new Map<string, readonly LayerHolder[]>()
   for (const recipe of recipes) {
-    const assigned = swarm
-      .holders(modelId, recipe)
-      .filter(({ address, state }) => !own.has(address) && state !== 'draining')
-      .map(({ address, span, decodeMs, relayed }): Assigned => {
-        return { id: address, span, msPerLayer: decodeMs * (relayed ? RELAY_FACTOR : 1) }
-      })
-    if (assigned.length > 0) holders.set(recipe, assigned)
+    const others = swarm.holders(modelId, recipe).filter(({ address }) => !own.has(address))
+    if (others.length > 0) holders.set(recipe, others)
   }
   return { peers: peers.length, holders }
 }
 
 function fromPeers(peers: readonly PeerBody[], modelIdHex: string): SwarmGlance {
-  const holders = new Map<string, Assigned[]>()
-  for (const { address, serving } of peers) {
-    for (const { modelId, recipe, span } of serving) {
+  const holders = new Map<string, LayerHolder[]>()
+  for (const { address, rttMs, relayed, serving } of peers) {
+    for (const { modelId, recipe, state, ...figures } of serving) {
       if (modelId !== modelIdHex) continue
       const list = holders.get(recipe) ?? []
-      list.push({ id: address, span, msPerLayer: UNKNOWN_MS_PER_LAYER })
+      list.push({ address, rttMs, relayed, neighbourRttMs: new Map(), state: state as ServingState, ...figures })
       holders.set(recipe, list)
     }
   }
   return { peers: peers.length, holders }
+}
+
+/** As assignment sees them. Who is leaving does not count; who is coming does. */
+export function assignedOf(holders: readonly LayerHolder[]): Assigned[] {
+  return holders
+    .filter(({ state }) => state !== 'draining')
+    .map(({ address, span, decodeMs, relayed }) => {
+      return { id: address, span, msPerLayer: decodeMs * (relayed ? RELAY_FACTOR : 1) }
+    })
 }

@@ -1,11 +1,17 @@
 /** Plans for machines that are not this one: what fits, why, and what it costs. */
+import { mkdtemp, readdir, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { expect, test } from 'vitest'
-import type { Assigned } from '../../src/coverage/assign.ts'
+import { describe, expect, test } from 'vitest'
+import { parseConfig } from '../../src/base/config.ts'
+import type { LayerHolder } from '../../src/coverage/map.ts'
+import { parseModelConfig } from '../../src/model/config.ts'
 import type { Machine } from '../../src/node/detect.ts'
+import { measureDownload, measureSpeed } from '../../src/node/machine-speed.ts'
 import { assertHoldable, kvBudgetFor } from '../../src/node/memory-check.ts'
 import { openSource } from '../../src/node/model-source.ts'
-import { type Plan, planFor } from '../../src/node/plan.ts'
+import { type Plan, type PlanSpeed, planFor } from '../../src/node/plan.ts'
 import { type ModelSurvey, surveyModel } from '../../src/shard/survey.ts'
 
 const demoModel = fileURLToPath(new URL('../../models/demo-qwen3', import.meta.url))
@@ -22,22 +28,33 @@ const roomy: Machine = {
 function plan(
   what: {
     machine?: Machine
-    holders?: readonly Assigned[]
+    holders?: readonly LayerHolder[]
     ends?: boolean
     sourceId?: string
     survey?: ModelSurvey
+    speed?: PlanSpeed | null
   } = {},
 ): Plan {
   const glance = { peers: what.holders?.length ?? 0, holders: new Map([['f32/1', what.holders ?? []]]) }
   const { machine = roomy, ends = false, sourceId = '/models/demo-qwen3' } = what
-  return planFor({ survey, glance, machine, recipe: 'f32', ends, sourceId })
+  return planFor({ survey, glance, machine, recipe: 'f32', ends, sourceId, speed: what.speed ?? null })
 }
 
 function limited(totalMb: number): Machine {
   return { ...roomy, memory: { totalBytes: totalMb * MB, freeBytes: totalMb * MB, limitedBy: 'cgroup' } }
 }
 
-const peer = (id: string, start: number, end: number): Assigned => ({ id, span: { start, end }, msPerLayer: 1 })
+const peer = (address: string, start: number, end: number): LayerHolder => ({
+  address,
+  span: { start, end },
+  state: 'online',
+  numericsClass: '',
+  decodeMs: 1,
+  freeKvTokens: 4_096,
+  relayed: false,
+  rttMs: 10,
+  neighbourRttMs: new Map(),
+})
 
 test('alone with room: everything, at no cost of time from a folder', () => {
   const { fit, recommended, swarm } = plan()
@@ -95,4 +112,61 @@ test('keys and values get what is left; too little is refused before loading', (
   expect(tight).toBeLessThan(80 * MB)
   expect(tight).toBeGreaterThan(60 * MB)
   expect(() => kvBudgetFor(holding, { ...options, freeBytes: 5 * MB })).toThrow(/demo needs \d+ MB/)
+})
+
+describe('speed', () => {
+  const speed: PlanSpeed = {
+    measured: true,
+    layer: { decodeMs: 2, prefillMs: 0.5 },
+    memoryBytesPerSecond: 20e9,
+    diskBytesPerSecond: 500e6,
+    downloadBytesPerSecond: 1e6,
+  }
+
+  test('alone: every layer and the head; with a swarm: its hops and links too', () => {
+    const { solo, split } = plan({ speed }).estimate
+    expect(split).toBeNull()
+    expect(solo).toBeGreaterThan(1_000 / (2 * 16))
+    expect(solo).toBeLessThan(1_000 / (2 * 12))
+    const holders = [peer('a', 0, 6), peer('b', 6, 12)]
+    const through = plan({ speed, holders }).estimate
+    // Two hops of 6 ms; entry to the first, first to second, second to entry.
+    expect(through.split).toBeLessThan(1_000 / 12)
+    expect(through.split).toBeGreaterThan(1_000 / (24 + 3 * 80 + 8))
+    expect(plan({ speed, machine: limited(430) }).estimate.solo).toBeNull()
+    expect(plan().estimate).toEqual({ solo: null, split: null })
+  })
+
+  test('minutes follow the measured speed of the source', () => {
+    const { recommended } = plan({ speed, sourceId: 'org/demo-qwen3@main' })
+    expect(recommended?.minutes).toBeCloseTo((recommended?.downloadBytes ?? 0) / 1e6 / 60, 6)
+  })
+
+  test('a layer is measured in seconds, and one that is too large is worked out', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'llm-node-speed-'))
+    try {
+      const request = { spec: survey.spec, recipe: 'q4/1', cores: 1, engine: parseConfig({}).engine, folder } as const
+      const found = await measureSpeed(request)
+      expect(found.measured).toBe(true)
+      for (const value of [found.layer.decodeMs, found.layer.prefillMs]) expect(value).toBeGreaterThan(0)
+      expect(found.memoryBytesPerSecond).toBeGreaterThan(1e9)
+      expect(found.diskBytesPerSecond).toBeGreaterThan(1e6)
+      expect(await readdir(folder)).toEqual([])
+      const spec = parseModelConfig({
+        ...JSON.parse(survey.evidence.config),
+        intermediate_size: 1_048_576,
+        hidden_size: 512,
+      })
+      const guessed = await measureSpeed({ ...request, recipe: 'f32/1', spec })
+      expect(guessed.measured).toBe(false)
+      expect(guessed.layer.decodeMs).toBeGreaterThan(found.layer.decodeMs * 10)
+    } finally {
+      await rm(folder, { recursive: true })
+    }
+  })
+
+  test('a source is listened to only when its files are large', async () => {
+    const never = new AbortController().signal
+    expect(await measureDownload(survey, await openSource(demoModel), never)).toBeNull()
+  })
 })

@@ -7,9 +7,11 @@ import { interruptSignal } from '../interrupt.ts'
 import { printJson, printLine } from '../output.ts'
 import {
   describeDownload,
+  describeEstimate,
   describeFit,
   describeMachine,
   describeMemory,
+  describeSpeed,
   describeSwarm,
   planBody,
 } from '../plan-report.ts'
@@ -20,6 +22,7 @@ interface PlanArguments extends GlobalArguments, SwarmArguments {
   recipe?: string | undefined
   ends: boolean
   alone: boolean
+  measure: boolean
 }
 
 export const planCommand: CommandModule<GlobalArguments, PlanArguments> = {
@@ -30,6 +33,7 @@ export const planCommand: CommandModule<GlobalArguments, PlanArguments> = {
       .option('model', { type: 'string', describe: 'Repository, http(s) folder or folder (default: the demo model)' })
       .option('recipe', { type: 'string', choices: ['i8', 'q4', 'q8', 'f32'], describe: 'How weights are kept' })
       .option('ends', { type: 'boolean', default: true, describe: 'Count embedding, head and tokenizer, to ask' })
+      .option('measure', { type: 'boolean', default: true, describe: 'Measure speeds (--no-measure: sizes alone)' })
       .option('alone', { type: 'boolean', default: false, describe: 'Do not look at the swarm' }),
   async handler(argv) {
     const home = homeOf(argv)
@@ -42,6 +46,7 @@ export const planCommand: CommandModule<GlobalArguments, PlanArguments> = {
       recipe: argv.recipe as ModelEntry['recipe'] | undefined,
       ends: argv.ends,
       look: !argv.alone,
+      measure: argv.measure,
       signal: interruptSignal(),
     })
     if (plan.recommended === null) {
@@ -55,6 +60,9 @@ export const planCommand: CommandModule<GlobalArguments, PlanArguments> = {
     printLine(`model         ${plan.name}, ${plan.nLayers} layers, recipe ${plan.recipe}: ${describeFit(plan)}`)
     printLine(`swarm         ${argv.alone ? 'not asked' : describeSwarm(plan)}`)
     printLine(`best          layers ${formatSpan(recommended.span)}. ${recommended.reason}`)
+    if (plan.speed !== null) printLine(`speed         ${describeSpeed(plan.speed)}`)
+    const rates = describeEstimate(plan)
+    if (rates !== null) printLine(`one answer    ${rates} (estimate)`)
     printLine(`download      ${describeDownload(recommended)} (estimate)`)
     printLine(`memory        ${describeMemory(recommended)}`)
     printLine()

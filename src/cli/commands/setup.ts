@@ -129,7 +129,13 @@ async function planWith(
 ): Promise<Plan> {
   const { makePlan } = await import('../../node/plan.ts')
   printNotice('Looking at this machine and for peers …')
-  return makePlan(home, config, { ...what, look: true, clientName: argv.client, signal: interruptSignal() })
+  return makePlan(home, config, {
+    ...what,
+    look: true,
+    measure: true,
+    clientName: argv.client,
+    signal: interruptSignal(),
+  })
 }
 
 async function fetchChoice(home: Home, choice: Choice, argv: SetupArguments): Promise<SetupResult> {

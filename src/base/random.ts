@@ -1,4 +1,4 @@
-/** xorshift32: 32 random bits a call, fixed by the seed (not 0). */
+/** xorshift32: 32 random bits a call, fixed by the seed (not 0). For samples and simulations, never for secrets. */
 export function createRandom(seed: number): () => number {
   let state = seed
   return () => {
