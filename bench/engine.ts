@@ -1,132 +1,196 @@
 /**
- * Speed of one node's engine: decode and prefill of a Qwen3-0.6B-shaped model (28 layers, head of 151,936), recipes q4
- * and i8, at three lengths of context. Each recipe runs in a process of its own, so that its memory can be read.
+ * Speed of one node's engine beside llama.cpp's, in turns in one run: decode and prefill of a Qwen3-0.6B-shaped model
+ * (28 layers, head of 151,936), our recipes q4 and i8 against Q4_0, with one thread and with two. Every figure with
+ * head and the choice of the most probable token. Ratios compare turns that follow each other: machines drift.
  */
-import { fork } from 'node:child_process'
+import { type ChildProcess, fork } from 'node:child_process'
 import { rmSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
-import { createModelEnds } from '../src/shard/ends.ts'
-import { parseRecipe, type RecipeId } from '../src/shard/recipe.ts'
-import { createSpanRunner } from '../src/shard/runner.ts'
+import { join } from 'node:path'
+import { headBytes } from '../src/node/model-figures.ts'
+import { declareLayer, packedFileBytes } from '../src/shard/pack.ts'
+import { parseRecipe } from '../src/shard/recipe.ts'
 import { type BenchModel, createBenchModel } from './lib/bench-weights.ts'
-import { benchOptions, median, reportFigures } from './lib/harness.ts'
+import type { EngineChoice, EngineRequest } from './lib/engine.process.ts'
+import { writeGguf } from './lib/gguf.ts'
+import { type BenchOptions, benchOptions, median, reportFigures } from './lib/harness.ts'
+import { installLlama } from './lib/llama-cpp.ts'
 import { cpuFeatures, readBandwidth } from './lib/machine.ts'
 
-interface RecipeFigures {
-  readonly decodeMs128: number
-  readonly decodeMs300: number
-  readonly decodeMs1900: number
-  /** Of decodeMs300: the head. */
-  readonly headMs: number
-  readonly prefillTps: number
-  readonly rssMB: number
-  /** Bytes of layers and head as they lie on the disk. */
-  readonly weightsMB: number
-  readonly kvMB: number
-}
-
-const threads = availableParallelism()
 const contexts = [128, 300, 1_900] as const
+const prefillTokens = 512
+const names = ['q4', 'i8', 'Q4_0'] as const
+type Name = (typeof names)[number]
 
-async function measure(model: BenchModel, recipe: RecipeId, steps: number): Promise<RecipeFigures> {
-  const { spec, layerFiles, endsFile } = model
-  const { hiddenSize } = spec
-  const span = { start: 0, end: spec.nLayers }
-  const runner = await createSpanRunner({ spec, recipe, span, layerFiles, threads, kvBudgetBytes: 2 ** 31 })
-  const ends = await createModelEnds({ spec, recipe, endsFile, threads })
-  const rows = (count: number) => Float32Array.from({ length: count * hiddenSize }, (_, i) => Math.sin(i * 0.7) * 0.3)
-  const session = runner.openSession({ span, maxContext: 2_047 })
-  await session.forward(0, rows(128))
-  const prefillMs: number[] = []
-  for (let i = 0; i < (steps > 20 ? 5 : 2); i++) {
-    const startMs = performance.now()
-    const hidden = await session.forward(0, rows(512))
-    await ends.logits(hidden.slice(hidden.length - hiddenSize))
-    prefillMs.push(performance.now() - startMs)
+/** Medians of each turn. */
+interface Turns {
+  readonly decodeMs: Record<number, number[]>
+  readonly prefillMs: number[]
+  rssMB: number
+}
+
+/** An engine in its process, asked one thing at a time. */
+class Engine {
+  readonly name: Name
+  readonly turns: Turns = { decodeMs: {}, prefillMs: [], rssMB: 0 }
+  readonly #child: ChildProcess
+
+  constructor(name: Name) {
+    this.name = name
+    this.#child = fork(new URL('lib/engine.process.ts', import.meta.url), { stdio: 'inherit' })
   }
-  const decode = async (context: number) => {
-    if (session.length < context) await session.forward(session.length, rows(context - session.length))
-    const all: number[] = []
-    const head: number[] = []
-    for (let i = 0; i < steps; i++) {
-      const startMs = performance.now()
-      const hidden = await session.forward(context, rows(1))
-      const headStartMs = performance.now()
-      await ends.logits(hidden)
-      head.push(performance.now() - headStartMs)
-      all.push(performance.now() - startMs)
-    }
-    return { ms: median(all), headMs: median(head) }
+
+  open(choice: EngineChoice): Promise<unknown> {
+    return this.#ask({ do: 'open', choice })
   }
-  const [short, middle, long] = [await decode(contexts[0]), await decode(contexts[1]), await decode(contexts[2])]
-  const { rss } = process.memoryUsage()
-  const { weightsBytes, kvBytes } = runner.memory()
-  const headBytes =
-    recipe === 'i8/1' ? spec.vocabSize * (hiddenSize + 4) : spec.vocabSize * hiddenSize * (0.5 + 4 / 128)
-  await Promise.all([runner.close(), ends.close()])
-  return {
-    decodeMs128: short.ms,
-    decodeMs300: middle.ms,
-    decodeMs1900: long.ms,
-    headMs: middle.headMs,
-    prefillTps: 512_000 / median(prefillMs),
-    rssMB: rss / 1e6,
-    weightsMB: (weightsBytes + headBytes) / 1e6,
-    kvMB: kvBytes / 1e6,
+
+  async decode(context: number, steps: number): Promise<void> {
+    const ms = (await this.#ask({ do: 'decode', context, steps })) as number[]
+    this.turns.decodeMs[context] = [...(this.turns.decodeMs[context] ?? []), median(ms)]
+  }
+
+  async prefill(): Promise<void> {
+    this.turns.prefillMs.push((await this.#ask({ do: 'prefill', nTokens: prefillTokens })) as number)
+  }
+
+  async close(): Promise<void> {
+    this.turns.rssMB = ((await this.#ask({ do: 'memory' })) as { rssMB: number }).rssMB
+    const ended = new Promise((resolve) => this.#child.once('exit', resolve))
+    this.#child.send({ do: 'close' } satisfies EngineRequest)
+    await ended
+  }
+
+  #ask(request: EngineRequest): Promise<unknown> {
+    return new Promise((resolve, reject) => {
+      const failed = (code: number | null) => reject(new Error(`the process of ${this.name} ended with ${code}`))
+      this.#child.once('exit', failed)
+      this.#child.once('message', ({ result }: { result: unknown }) => {
+        this.#child.off('exit', failed)
+        resolve(result)
+      })
+      this.#child.send(request)
+    })
   }
 }
 
-/** In a process of its own, which never saw the weights being made. */
-async function measureApart(recipe: RecipeId, steps: number): Promise<RecipeFigures> {
-  const model = await createBenchModel(recipe)
+async function measure(
+  choices: Readonly<Partial<Record<Name, EngineChoice>>>,
+  options: BenchOptions,
+): Promise<Map<Name, Turns>> {
+  const engines = names.filter((name) => choices[name] !== undefined).map((name) => new Engine(name))
   try {
-    const child = fork(new URL(import.meta.url), ['--child'], { stdio: 'inherit' })
-    return await new Promise<RecipeFigures>((resolve, reject) => {
-      child.once('message', (figures) => resolve(figures as RecipeFigures))
-      child.once('exit', (code) => reject(new Error(`the bench of ${recipe} ended with ${code}`)))
-      child.send({ model, recipe, steps })
-    })
+    for (const engine of engines) {
+      const choice = choices[engine.name]
+      if (choice !== undefined) await engine.open(choice)
+    }
+    // The first one of each warms up.
+    for (const engine of engines) await engine.decode(16, 2)
+    for (let round = 0; round < (options.quick ? 1 : 3); round++) {
+      for (const engine of engines) await engine.prefill()
+      for (const context of contexts) {
+        for (const engine of engines) await engine.decode(context, options.quick ? 12 : 32)
+      }
+    }
   } finally {
-    rmSync(model.folder, { recursive: true, force: true })
+    for (const engine of engines) await engine.close()
   }
+  return new Map(engines.map(({ name, turns }) => [name, turns]))
+}
+
+/** Median over turns of theirs / ours: above 1, ours is faster. */
+function ratio(ours: readonly number[] = [], theirs: readonly number[] = []): number {
+  return median(ours.map((ms, i) => (theirs[i] ?? Number.NaN) / ms))
+}
+
+function reportThreads(threads: number, results: ReadonlyMap<Name, Turns>): Record<string, number> {
+  const figures: Record<string, number> = {}
+  const theirs = results.get('Q4_0')
+  for (const [name, turns] of results) {
+    const decode = contexts.map((context) => median(turns.decodeMs[context] ?? []))
+    const tps = (prefillTokens * 1_000) / median(turns.prefillMs)
+    const prefillRatio = ratio(turns.prefillMs, theirs?.prefillMs)
+    const cells = [`${threads} ${name}`.padEnd(8), ...decode.map((ms) => ms.toFixed(1).padStart(9))]
+    cells.push(tps.toFixed(0).padStart(9), turns.rssMB.toFixed(0).padStart(9))
+    const ratios = contexts.map((context) => ratio(turns.decodeMs[context], theirs?.decodeMs[context]))
+    if (theirs !== undefined && turns !== theirs) {
+      cells.push('   ', [...ratios, prefillRatio].map((one) => `${one.toFixed(2)}x`).join(' / '))
+    }
+    console.log(cells.join(''))
+    for (const [i, context] of contexts.entries()) {
+      figures[`decodeMs${context}_${name}_${threads}`] = decode[i] ?? Number.NaN
+      if (turns !== theirs) figures[`decodeRatio${context}_${name}_${threads}`] = ratios[i] ?? Number.NaN
+    }
+    figures[`prefillTps_${name}_${threads}`] = tps
+    if (turns !== theirs) figures[`prefillRatio_${name}_${threads}`] = prefillRatio
+    figures[`rssMB_${name}_${threads}`] = turns.rssMB
+  }
+  return figures
+}
+
+/** Bytes that a decode step reads: every weight of the layers and the head once. */
+function weightsMB({ spec }: BenchModel, name: 'q4' | 'i8'): number {
+  const recipe = parseRecipe(name)
+  const layers = spec.layers.reduce((sum, layer) => sum + packedFileBytes(declareLayer(layer, recipe), recipe), 0)
+  return (layers + headBytes(spec, recipe)) / 1e6
 }
 
 async function main(): Promise<void> {
   const options = benchOptions()
-  const steps = options.quick ? 12 : 60
-  const [one, all] = [await readBandwidth(1), await readBandwidth(threads)]
-  console.log(
-    `memory reads ${one.toFixed(0)} GB/s (1 thread), ${all.toFixed(0)} GB/s (${threads}); ${cpuFeatures().join(' ')}\n`,
-  )
-  console.log('recipe  decode ms at 128 / 300 / 1900   head ms   prefill tok/s   weights MB   KV MB   RSS MB   reads')
+  const withLlama = installLlama()
+  const all = availableParallelism()
+  const models = { q4: await createBenchModel(parseRecipe('q4')), i8: await createBenchModel(parseRecipe('i8')) }
+  const path = join(models.q4.folder, 'model.gguf')
   const figures: Record<string, number> = {}
-  for (const name of ['q4', 'i8'] as const) {
-    const f = await measureApart(parseRecipe(name), steps)
-    // Every decode step reads all weights once.
-    const share = f.weightsMB / f.decodeMs300 / all
-    const decode = [f.decodeMs128, f.decodeMs300, f.decodeMs1900].map((ms) => ms.toFixed(1)).join(' / ')
-    const cells = [
-      decode.padEnd(31),
-      f.headMs.toFixed(2),
-      f.prefillTps.toFixed(0),
-      f.weightsMB.toFixed(0),
-      f.kvMB.toFixed(0),
-    ]
-    console.log([name.padEnd(7), ...cells, f.rssMB.toFixed(0), `${(100 * share).toFixed(0)} % of the limit`].join('  '))
-    for (const [key, value] of Object.entries(f)) figures[`${key}_${name}`] = round(value)
+  try {
+    if (withLlama) await writeGguf(path, models.q4.spec)
+    const [one, both] = [await readBandwidth(1), await readBandwidth(all)]
+    console.log(`memory reads ${one.toFixed(0)} GB/s (1 thread), ${both.toFixed(0)} GB/s (${all})`)
+    console.log(`${cpuFeatures().join(' ')}\n`)
+    console.log('threads  decode ms at 128 / 300 / 1900   prefill tok/s  RSS MB   llama.cpp / ours: the same four')
+    for (const threads of options.quick ? [all] : [1, all]) {
+      const ours = (name: 'q4' | 'i8'): EngineChoice => ({
+        kind: 'ours',
+        model: models[name],
+        recipe: parseRecipe(name),
+        threads,
+      })
+      const { vocabSize } = models.q4.spec
+      const theirs: EngineChoice = { kind: 'theirs', path, vocabSize, threads }
+      const choices = { q4: ours('q4'), i8: ours('i8'), ...(withLlama && { Q4_0: theirs }) }
+      Object.assign(figures, reportThreads(threads, await measure(choices, options)))
+    }
+    Object.assign(figures, { readGBs1: one, readGBs: both }, summary(figures, models, all, both))
+  } finally {
+    for (const { folder } of Object.values(models)) rmSync(folder, { recursive: true, force: true })
   }
-  for (const key of ['decodeMs128', 'decodeMs300', 'decodeMs1900', 'prefillTps', 'rssMB']) {
-    const [q4 = 0, i8 = 0] = [figures[`${key}_q4`], figures[`${key}_i8`]]
-    figures[key] = key === 'prefillTps' ? Math.max(q4, i8) : Math.min(q4, i8)
-  }
-  reportFigures('engine', { ...figures, readGBs1: round(one), readGBs: round(all) }, options)
+  const rounded = Object.entries(figures).map(([key, value]) => [key, Math.round(value * 100) / 100])
+  reportFigures('engine', Object.fromEntries(rounded), options)
 }
 
-const round = (value: number) => Math.round(value * 100) / 100
+/** The figures that goals are set for, with all threads; a decode goal is met by the better recipe. */
+function summary(
+  figures: Readonly<Record<string, number>>,
+  models: { readonly q4: BenchModel; readonly i8: BenchModel },
+  threads: number,
+  readGBs: number,
+): Record<string, number> {
+  const of = (key: string) => figures[`${key}_${threads}`] ?? Number.NaN
+  const share = (name: 'q4' | 'i8') => weightsMB(models[name], name) / of(`decodeMs128_${name}`) / readGBs
+  for (const name of ['q4', 'i8'] as const) {
+    const mb = weightsMB(models[name], name).toFixed(0)
+    console.log(`${name}: ${mb} MB of weights a token, ${(100 * share(name)).toFixed(0)} % of the memory limit at 128`)
+  }
+  const best = (context: number) => Math.max(of(`decodeRatio${context}_q4`), of(`decodeRatio${context}_i8`))
+  return {
+    decodeRatio128: best(128),
+    decodeRatio300: best(300),
+    decodeRatio1900: best(1_900),
+    prefillRatio: of('prefillRatio_i8'),
+    prefillRatioQ4: of('prefillRatio_q4'),
+    memoryLimitShare: share('i8'),
+    rssMB_q4: of('rssMB_q4'),
+    rssMB_i8: of('rssMB_i8'),
+  }
+}
 
-if (process.argv[2] === '--child') {
-  process.once('message', async ({ model, recipe, steps }: { model: BenchModel; recipe: RecipeId; steps: number }) => {
-    process.send?.(await measure(model, recipe, steps))
-    process.disconnect()
-  })
-} else await main()
+await main()
