@@ -1,11 +1,11 @@
 import type { Clock } from '../base/clock.ts'
 import type { Logger } from '../base/logger.ts'
+import type { Timers } from '../base/timers.ts'
 import type { CircuitTable } from './circuit-table.ts'
 import type { CryptoBackend } from './crypto.ts'
 import type { OnionKey } from './handshake.ts'
 import type { CircuitTransport, ComputeService } from './ports.ts'
 import type { CreateSource } from './rate-limit.ts'
-import type { Timers } from './timers.ts'
 import type { OnionLimits, OnionOptions } from './types.ts'
 
 /** The entry's own end of a ring: a closing CREATE reaches it instead of an ordinary hop (protocol.md §4). */

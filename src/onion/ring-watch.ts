@@ -1,5 +1,5 @@
 import type { Clock } from '../base/clock.ts'
-import type { Timers } from './timers.ts'
+import type { Timers } from '../base/timers.ts'
 import type { OnionLimits } from './types.ts'
 
 export interface WatchedFrame {

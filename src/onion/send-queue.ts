@@ -1,6 +1,6 @@
+import type { Timers } from '../base/timers.ts'
 import type { FrameLink } from './ports.ts'
 import type { TokenBucket } from './rate-limit.ts'
-import type { Timers } from './timers.ts'
 
 /** Counts the bytes that wait somewhere in a circuit. */
 export interface QueueMeter {

@@ -8,7 +8,7 @@ import type { HopContext, RingEnd } from './hop-context.ts'
 import { createCreateLimiter, createTokenBucket } from './rate-limit.ts'
 import type { Ring, RingOptions } from './ring.ts'
 import { buildRing } from './ring-builder.ts'
-import { systemTimers } from './timers.ts'
+import { systemTimers } from '../base/timers.ts'
 import type { OnionDeps, OnionLimits, OnionOptions } from './types.ts'
 
 export interface OnionStats {

@@ -1,10 +1,10 @@
 import type { Clock } from '../base/clock.ts'
 import type { onionLimits } from '../base/limits.ts'
 import type { Logger } from '../base/logger.ts'
+import type { Timers } from '../base/timers.ts'
 import type { CryptoBackend } from './crypto.ts'
 import type { OnionKey } from './handshake.ts'
 import type { CircuitTransport, ComputeService } from './ports.ts'
-import type { Timers } from './timers.ts'
 
 export interface Rate {
   readonly perS: number

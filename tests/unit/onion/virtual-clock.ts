@@ -1,5 +1,5 @@
 import type { Clock } from '../../../src/base/clock.ts'
-import type { Timers } from '../../../src/onion/timers.ts'
+import type { Timers } from '../../../src/base/timers.ts'
 
 export interface VirtualClock extends Clock, Timers {
   /** Lets `ms` pass: fires what is due in order, and lets everything that follows from it happen in between. */
