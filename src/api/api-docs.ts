@@ -1,5 +1,6 @@
+import type { Endpoint } from './endpoint.ts'
 import { openAiErrorTable } from './openai/errors.ts'
-import { type Endpoint, endpoints, jsonSchema } from './openapi.ts'
+import { endpoints, jsonSchema } from './openapi.ts'
 
 /** The page docs/api.md, from the same schemas as the OpenAPI document. Written by scripts/api-docs.mjs. */
 export function apiDocs(): string {

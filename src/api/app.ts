@@ -8,14 +8,17 @@ import { createAccess, type KeyFinder } from './access.ts'
 import { createAdminRoutes } from './admin.ts'
 import { createAdmission } from './admission.ts'
 import type { ApiEnv } from './caller.ts'
+import type { DemoControl } from './demo.ts'
 import type { EventLog } from './event-log.ts'
 import { createEventStreams } from './event-stream.ts'
 import { type GuardOptions, safetyHeaders, sameSite } from './guards.ts'
+import type { HomeControl } from './home-bodies.ts'
 import type { Inference } from './inference.ts'
 import { createMetrics } from './metrics.ts'
 import { openAiErrorBody, sendOpenAiError } from './openai/errors.ts'
 import { createOpenAiRoutes } from './openai/routes.ts'
 import { endpoints, openApiDocument } from './openapi.ts'
+import { type Pages, servePage } from './pages.ts'
 import type { NodeControl } from './types.ts'
 
 export interface ApiOptions extends GuardOptions {
@@ -30,15 +33,19 @@ export interface ApiOptions extends GuardOptions {
 export interface ApiDeps {
   readonly control: NodeControl
   readonly inference: Inference
+  readonly home: HomeControl
+  readonly pages: Pages
+  /** Of `demo --web`. */
+  readonly demo?: DemoControl | undefined
   readonly keys: KeyFinder
   readonly events: EventLog
   readonly clock: Clock
   readonly logger: Logger
 }
 
-/** The whole HTTP side of a node: the OpenAI part (/v1), the admin part (/api), /metrics. */
+/** The whole HTTP side of a node: the OpenAI part (/v1), the admin part (/api), /metrics, and the pages. */
 export function createApi(options: ApiOptions, deps: ApiDeps): Hono<ApiEnv> {
-  const { control, inference, clock, logger } = deps
+  const { control, inference, home, pages, demo, clock, logger } = deps
   const admission = createAdmission(options.maxUnderWay ?? apiLimits.underWay)
   const metrics = createMetrics(control, admission)
   const access = createAccess(options, deps)
@@ -64,9 +71,11 @@ export function createApi(options: ApiOptions, deps: ApiDeps): Hono<ApiEnv> {
     }),
   )
   const events = createEventStreams(deps.events)
-  app.route('/api', createAdminRoutes(options.token, { control, events, openApi: openApiDocument }))
+  const admin = { control, home, events, openApi: openApiDocument }
+  app.route('/api', createAdminRoutes(options.token, demo === undefined ? admin : { ...admin, demo }))
   app.use('/metrics', access)
   app.get('/metrics', async (c) => c.text(await metrics.text(), 200, { 'content-type': metrics.contentType }))
+  app.get('*', async (c, next) => (await servePage(c, pages)) ?? next())
   app.notFound((c) => {
     return c.json({ error: { code: 'BAD_INPUT', message: `There is nothing at ${c.req.path}.`, hint: null } }, 404)
   })

@@ -136,4 +136,7 @@ export const generationsBody = z.object({ generations: z.array(generationBody).r
 
 export const stoppingBody = z.object({ stopping: z.literal(true) })
 
-export const okBody = z.object({ ok: z.literal(true) })
+export const healthBody = z.object({
+  ok: z.literal(true),
+  kind: z.enum(['node', 'setup', 'demo']).meta({ description: 'What is served here: a node, set-up, the demo.' }),
+})

@@ -35,7 +35,9 @@ export function sameSite(options: GuardOptions): MiddlewareHandler<ApiEnv> {
     const origin = c.req.header('origin')
     const site = c.req.header('sec-fetch-site') ?? 'none'
     const foreign = origin !== undefined && origin !== `http://${host}` && origin !== `https://${host}`
-    if (foreign || site === 'cross-site' || site === 'same-site') {
+    // A link to the pages may stand anywhere: they hold no secret and no frame may show them.
+    const opened = c.req.method === 'GET' && c.req.path === '/' && c.req.header('sec-fetch-mode') === 'navigate'
+    if (foreign || (!opened && (site === 'cross-site' || site === 'same-site'))) {
       return c.json(refusal('Pages of other sites may not call this.'), 403)
     }
     return next()

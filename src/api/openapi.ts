@@ -3,33 +3,21 @@ import {
   coverageBody,
   errorBody,
   generationsBody,
-  okBody,
+  healthBody,
   peersBody,
   pingBody,
   sessionsBody,
   statusBody,
   stoppingBody,
 } from './bodies.ts'
+import type { Endpoint } from './endpoint.ts'
 import { helloEvent, nodeEvent } from './event-schema.ts'
+import { homeEndpoints } from './home-endpoints.ts'
 import { chatChunk, chatCompletion, chatRequest } from './openai/chat-schema.ts'
 import { completionRequest, textCompletion } from './openai/completion-schema.ts'
 import { embeddingList, embeddingRequest } from './openai/embedding-schema.ts'
 import { modelList, modelObject, openAiError } from './openai/model-schema.ts'
 import { askSchema, pingSchema } from './types.ts'
-
-/** One endpoint, as the OpenAPI document and docs/api.md tell it. */
-export interface Endpoint {
-  readonly method: 'get' | 'post'
-  readonly path: string
-  readonly summary: string
-  /** `key`: an API key where the node requires one. `token`: the admin token. `open`: neither. */
-  readonly access: 'key' | 'token' | 'open'
-  readonly request?: z.ZodType
-  /** Name in the document, media type and schema of the answer. */
-  readonly response: { readonly type: string; readonly schema: z.ZodType | null }
-  /** Each event of the stream, when the answer can be one. */
-  readonly stream?: z.ZodType
-}
 
 const json = 'application/json'
 
@@ -87,7 +75,7 @@ export const endpoints: readonly Endpoint[] = [
     path: '/api/health',
     summary: 'Answers as long as the node runs.',
     access: 'open',
-    response: { type: json, schema: okBody },
+    response: { type: json, schema: healthBody },
   },
   {
     method: 'get',
@@ -163,6 +151,7 @@ export const endpoints: readonly Endpoint[] = [
     access: 'token',
     response: { type: json, schema: stoppingBody },
   },
+  ...homeEndpoints,
 ]
 
 /** The OpenAPI 3.1 document, from the schemas that check the requests. */

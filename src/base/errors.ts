@@ -17,6 +17,7 @@ export type ErrorCode =
   | 'PORT_IN_USE'
   | 'NOT_SET_UP'
   | 'NOT_RUNNING'
+  | 'PAGES_MISSING'
   | 'ENGINE_FAILED'
   | 'ENGINE_UNAVAILABLE'
   | 'OUT_OF_MEMORY'

@@ -16,6 +16,7 @@ export function exitCodeOf(code: ErrorCode): number {
     case 'DISK_FULL':
     case 'OUT_OF_MEMORY':
     case 'ENGINE_UNAVAILABLE':
+    case 'PAGES_MISSING':
       return 3
     case 'MODEL_NOT_FOUND':
     case 'MODEL_UNSUPPORTED':

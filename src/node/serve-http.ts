@@ -2,6 +2,7 @@ import type { Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { createAdaptorServer } from '@hono/node-server'
 import { createApi } from '../api/app.ts'
+import type { DemoControl } from '../api/demo.ts'
 import { systemClock } from '../base/clock.ts'
 import type { Config } from '../base/config.ts'
 import { LlmNodeError } from '../base/errors.ts'
@@ -9,8 +10,10 @@ import { apiLimits } from '../base/limits.ts'
 import type { Logger } from '../base/logger.ts'
 import { createKeyFinder, listApiKeys } from './api-keys.ts'
 import type { Home } from './home.ts'
+import { createHomeControl } from './home-control.ts'
 import { isFree } from './listen.ts'
 import type { LlmNode } from './node.ts'
+import { createPages } from './page-files.ts'
 
 export interface HttpServerOptions {
   readonly home: Home
@@ -33,7 +36,7 @@ const DEFAULT_API_PORT = 5560
 /** Listens. Throws PORT_IN_USE, and BAD_CONFIG when others could come in and no key is there to tell who may. */
 export async function serveHttp(
   options: HttpServerOptions,
-  deps: { node: Pick<LlmNode, 'control' | 'inference' | 'events'>; logger: Logger },
+  deps: { node: Pick<LlmNode, 'control' | 'inference' | 'events'>; logger: Logger; demo?: DemoControl },
 ): Promise<HttpServer> {
   const { home, config, token, timeouts = apiLimits } = options
   const loopback = isLoopback(config.host)
@@ -45,7 +48,15 @@ export async function serveHttp(
   }
   const app = createApi(
     { token, loopback, requireKey: config.requireKey || !loopback, allowedHosts: config.allowedHosts },
-    { ...deps.node, keys: createKeyFinder(home), clock: systemClock, logger: deps.logger },
+    {
+      ...deps.node,
+      keys: createKeyFinder(home),
+      home: createHomeControl(home),
+      pages: createPages(),
+      demo: deps.demo,
+      clock: systemClock,
+      logger: deps.logger,
+    },
   )
   const server = createAdaptorServer({
     fetch: app.fetch,

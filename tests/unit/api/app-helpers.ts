@@ -1,8 +1,14 @@
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { gzipSync } from 'node:zlib'
 import { createApi } from '../../../src/api/app.ts'
 import { createEventLog } from '../../../src/api/event-log.ts'
 import type { GenerationCall, Inference, ModelCard } from '../../../src/api/inference.ts'
+import type { PageFile } from '../../../src/api/pages.ts'
 import type { NodeControl } from '../../../src/api/types.ts'
 import { silentLogger } from '../../../src/base/logger.ts'
+import { locateHome } from '../../../src/node/home.ts'
+import { createHomeControl } from '../../../src/node/home-control.ts'
 import type { AskAnswer, AskProgress } from '../../../src/pipeline/ask.ts'
 
 export const card: ModelCard = {
@@ -68,6 +74,9 @@ export interface TestApiOptions {
   readonly models?: readonly ModelCard[]
 }
 
+const html = new TextEncoder().encode('<!doctype html>')
+const page: PageFile = { type: 'text/html', bytes: html, zipped: new Uint8Array(gzipSync(html)), immutable: false }
+
 export const token = 't'.repeat(40)
 
 /** The real app on a node whose answers are given. */
@@ -113,6 +122,8 @@ export function createTestApi(options: TestApiOptions = {}): TestApi {
       control,
       inference,
       keys: { find: async () => undefined },
+      home: createHomeControl(locateHome(join(tmpdir(), 'llm-node-no-home'), {})),
+      pages: { find: async (path) => (path === '/' ? page : undefined) },
       events: createEventLog({ startedMs: 0 }),
       clock: { nowMs: () => nowMs++, monotonicMs: () => nowMs++ },
       logger: silentLogger,
