@@ -21,6 +21,8 @@ const modelEntry = z.strictObject({
   ends: z.boolean(),
   /** Folder of the downloaded parts, below the home's models folder. */
   folder: z.string().min(1),
+  /** These layers were chosen by hand: the node never moves to others and never gives them up. */
+  pinned: z.boolean().default(false),
 })
 
 export const configSchema = z.strictObject({
@@ -38,6 +40,12 @@ export const configSchema = z.strictObject({
       relayCircuits: z.int().min(1).max(256).default(256),
       /** Multiaddrs with /p2p/PEERID, dialled at start. */
       bootstrap: z.array(z.string()).max(32).default([]),
+      /** Oldest version of the program that this network accepts, as its invite says; null: any. */
+      minVersion: z
+        .string()
+        .regex(/^\d{1,5}\.\d{1,5}\.\d{1,5}$/, 'use three numbers, 1.2.3')
+        .nullable()
+        .default(null),
       /** Address to listen on. */
       host: z.string().default('0.0.0.0'),
       /** TCP port; null: 5561, or any free one when that is taken. */
@@ -53,6 +61,32 @@ export const configSchema = z.strictObject({
       kvMiB: z.int().min(1).max(1_048_576).default(512),
       /** Another build of libonnxruntime; null: the bundled one. */
       library: z.string().nullable().default(null),
+    })
+    .prefault({}),
+  /** What of this machine the node may take; null: what is there. Threads: engine.threads. */
+  share: z
+    .strictObject({
+      memoryMiB: z.int().min(512).max(16_777_216).nullable().default(null),
+      /** For model files. */
+      diskMiB: z.int().min(16).max(1_073_741_824).nullable().default(null),
+      /** Of downloads, MiB per second. */
+      downloadMiBps: z.number().min(0.01).max(100_000).nullable().default(null),
+    })
+    .prefault({}),
+  care: z
+    .strictObject({
+      /** Hold other layers when the swarm needs them more; what was chosen by hand stays. */
+      move: z.boolean().default(true),
+      /** Local time in which this node serves others, "22:00-07:00"; null: always. */
+      hours: z
+        .string()
+        .regex(/^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$/, 'write it as 22:00-07:00')
+        .nullable()
+        .default(null),
+      /** Serve only while other programs leave at least half of the processor unused. */
+      onlyWhenIdle: z.boolean().default(false),
+      /** Serve nobody while the machine runs on its battery. */
+      pauseOnBattery: z.boolean().default(true),
     })
     .prefault({}),
   api: z

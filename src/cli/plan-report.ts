@@ -4,8 +4,10 @@ import type { Plan, PlanSpeed, SpanCost } from '../node/plan.ts'
 import { formatBytes } from './output.ts'
 
 /** "16 cores, 12 GB of 16 GB memory free, 200 GB disk free, on battery (40 %)". */
+const limits = { machine: '', cgroup: ' (limit of its control group)', share: ' (the share set for llm-node)' } as const
+
 export function describeMachine({ cpu, memory, disk, gpus, battery }: Machine): string {
-  const limit = memory.limitedBy === 'cgroup' ? ' (limit of its control group)' : ''
+  const limit = limits[memory.limitedBy]
   return [
     `${cpu.cores} core${cpu.cores === 1 ? '' : 's'}`,
     `${formatBytes(memory.freeBytes)} of ${formatBytes(memory.totalBytes)} memory free${limit}`,

@@ -24,7 +24,7 @@ export async function* askOnce(
   const config = await loadConfig(options.home, options)
   const entries = config.models.filter((entry) => entry.ends && (!request.model || entry.name === request.model))
   const loaded = await Promise.all(
-    entries.slice(0, 1).map((entry) => loadModel(entry, options.home.modelsFolder, config.engine)),
+    entries.slice(0, 1).map((entry) => loadModel(entry, options.home.modelsFolder, config)),
   )
   try {
     const askables = loaded.flatMap((model) => (model.askable === undefined ? [] : [model.askable]))

@@ -24,7 +24,7 @@ export interface MemoryNow {
   readonly totalBytes: number
   /** Can be had now without swapping, within the same limit. */
   readonly freeBytes: number
-  readonly limitedBy: 'machine' | 'cgroup'
+  readonly limitedBy: 'machine' | 'cgroup' | 'share'
 }
 
 /** This machine as far as it matters for holding layers. */

@@ -13,8 +13,8 @@ import { type Holding, openHolding } from '../shard/holding.ts'
 import { numericsClass } from '../shard/probe.ts'
 import { createSpanRunner, type SpanRunner } from '../shard/runner.ts'
 import { suggestedThreads } from '../shard/threads.ts'
-import { detectMemory } from './detect.ts'
 import { kvBudgetFor } from './memory-check.ts'
+import { detectMemoryShare } from './share.ts'
 
 /** A model of this home in memory: its layers, its ends, or both. */
 export interface LoadedModel {
@@ -36,13 +36,14 @@ export interface LoadedModel {
 export async function loadModel(
   entry: ModelEntry,
   modelsFolder: string,
-  engine: Config['engine'],
+  config: Pick<Config, 'engine' | 'share'>,
 ): Promise<LoadedModel> {
   const holding = await openHolding(join(modelsFolder, entry.folder))
   const { spec, recipe } = holding
+  const { engine } = config
   const threads = engine.threads ?? suggestedThreads(spec, availableParallelism())
   const library = engine.library ?? undefined
-  const { freeBytes } = await detectMemory()
+  const { freeBytes } = await detectMemoryShare(config)
   const wantedKvBytes = engine.kvMiB * 1_048_576
   const kvBudgetBytes = kvBudgetFor(holding, { name: entry.name, wantedKvBytes, freeBytes })
   const own = await numericsClass(recipe, { library })

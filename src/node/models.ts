@@ -83,8 +83,8 @@ export async function completeModel(
 ): Promise<SetupResult> {
   await assertNotRunning(home)
   const config = await loadConfig(home, { env: {} })
-  const { source, layers, ends, recipe } = findModel(config, name)
-  return setupModel(home, config, { model: source, layers: layers ?? 'none', ends, recipe, ...run })
+  const { source, layers, ends, recipe, pinned } = findModel(config, name)
+  return setupModel(home, config, { model: source, layers: layers ?? 'none', ends, recipe, pinned, ...run })
 }
 
 /** A model of the catalogue by its repository, or the last part of it. Throws MODEL_NOT_FOUND. */

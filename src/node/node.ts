@@ -168,7 +168,7 @@ async function loadModels(parts: NodeParts, home: Home): Promise<void> {
   const { config, models, hops, guest } = parts
   for (const entry of config.models) {
     if (guest && !entry.ends) continue
-    const model = await loadModel(entry, home.modelsFolder, config.engine)
+    const model = await loadModel(entry, home.modelsFolder, config)
     models.push(model)
     if (model.layers !== undefined && !guest) {
       const { modelId } = model.holding

@@ -9,6 +9,7 @@ const pendingSchema = z.strictObject({
   layers: z.string().min(1),
   ends: z.boolean(),
   recipe: z.enum(['f32', 'q8', 'q4', 'i8']),
+  pinned: z.boolean().default(false),
 })
 
 /** What a set-up that was stopped in the middle had decided: the next one goes on with it instead of asking again. */

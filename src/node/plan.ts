@@ -8,7 +8,7 @@ import { type LayerHolder, mapCoverage } from '../coverage/map.ts'
 import { parseRecipe } from '../shard/recipe.ts'
 import { type ModelSurvey, surveyModel } from '../shard/survey.ts'
 import { defaultRecipe } from './default-recipe.ts'
-import { detectMachine, type Machine } from './detect.ts'
+import type { Machine } from './detect.ts'
 import { estimateSpeed, type SpeedEstimate } from './estimate.ts'
 import { type Home, prepareHome } from './home.ts'
 import { isRemote, type MachineSpeed, measureDownload, measureSpeed, type SpeedRequest } from './machine-speed.ts'
@@ -16,6 +16,7 @@ import { kvTokensWanted, processBytes } from './memory-check.ts'
 import { figuresOf, type ModelFigures } from './model-figures.ts'
 import { modelName, openSource } from './model-source.ts'
 import { reasonText } from './plan-words.ts'
+import { detectShare } from './share.ts'
 import { assignedOf, lookAround, nobody, type SwarmGlance } from './swarm-glance.ts'
 
 /** What a download is assumed to reach where its source has not been listened to. */
@@ -75,13 +76,13 @@ export interface PlanSpeed extends MachineSpeed {
 }
 
 export interface PlanDeps {
-  detect(folder: string): Promise<Machine>
+  detect(home: Home, config: Config): Promise<Machine>
   measure(request: SpeedRequest): Promise<MachineSpeed>
   look(home: Home, config: Config, modelId: string, signal: AbortSignal): Promise<SwarmGlance>
 }
 
 const realDeps: PlanDeps = {
-  detect: (folder) => detectMachine({ folder }),
+  detect: detectShare,
   measure: measureSpeed,
   look: (home, config, modelId, signal) =>
     lookAround(home, config, modelId, { signal, logger: createLogger({ level: 'silent' }) }),
@@ -99,10 +100,10 @@ export async function makePlan(
 ): Promise<Plan> {
   const { signal } = options
   await prepareHome(home)
-  const source = await openSource(options.model, options.clientName)
+  const source = await openSource(options.model, { clientName: options.clientName, share: config.share })
   const survey = await surveyModel(source, { signal })
   const [machine, glance, downloadBytesPerSecond] = await Promise.all([
-    deps.detect(home.modelsFolder),
+    deps.detect(home, config),
     options.look ? deps.look(home, config, survey.modelId, signal) : nobody,
     options.measure ? measureDownload(survey, source, signal) : null,
   ])

@@ -10,10 +10,10 @@ import { type DownloadProgress, downloadModel } from '../shard/download.ts'
 import type { Holding } from '../shard/holding.ts'
 import { parseRecipe } from '../shard/recipe.ts'
 import type { ModelSource } from '../shard/source.ts'
-import { detectMemory } from './detect.ts'
 import { type Home, prepareHome, saveConfig } from './home.ts'
 import { assertHoldable } from './memory-check.ts'
 import { modelName, openSource } from './model-source.ts'
+import { detectMemoryShare } from './share.ts'
 
 export interface SetupOptions {
   /** As the user writes it: a repository, an http(s) folder, a folder. */
@@ -23,6 +23,8 @@ export interface SetupOptions {
   readonly ends: boolean
   readonly recipe: ModelEntry['recipe']
   /** Names this machine to the server, for its statistics. */
+  /** Chosen by hand: the node stays with these layers. */
+  readonly pinned?: boolean | undefined
   readonly clientName?: string | undefined
   readonly signal: AbortSignal
   readonly onProgress?: (progress: DownloadProgress) => void
@@ -39,7 +41,7 @@ export interface SetupResult {
  */
 export async function setupModel(home: Home, config: Config, options: SetupOptions): Promise<SetupResult> {
   await prepareHome(home)
-  const source = await openSource(options.model, options.clientName)
+  const source = await openSource(options.model, { clientName: options.clientName, share: config.share })
   const spec = await readSpec(source, options.signal)
   const span = resolveLayers(options.layers, spec)
   if (span === null && !options.ends) {
@@ -48,7 +50,7 @@ export async function setupModel(home: Home, config: Config, options: SetupOptio
     })
   }
   const name = modelName(source.id)
-  const { totalBytes } = await detectMemory()
+  const { totalBytes } = await detectMemoryShare(config)
   const recipe = parseRecipe(options.recipe)
   assertHoldable({ name, spec, recipe, span }, { ends: options.ends, memoryBytes: totalBytes })
   const folder = `${name}-${options.recipe}`
@@ -68,6 +70,7 @@ export async function setupModel(home: Home, config: Config, options: SetupOptio
     layers: span === null ? null : formatSpan(span),
     ends: options.ends,
     folder,
+    pinned: options.pinned ?? false,
   }
   const others = config.models.filter((model) => model.folder !== folder)
   await saveConfig(home, parseConfig({ ...config, models: [...others, entry] }))

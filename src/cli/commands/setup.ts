@@ -78,7 +78,15 @@ async function choose(home: Home, config: Config, argv: SetupArguments): Promise
   const ends = argv.ends ?? true
   if (argv.layers !== undefined) {
     const recipe = given ?? (await defaultRecipe())
-    return { model: argv.model ?? bundledModel(), layers: argv.layers, ends, recipe, reason: null, config }
+    return {
+      model: argv.model ?? bundledModel(),
+      layers: argv.layers,
+      ends,
+      recipe,
+      pinned: true,
+      reason: null,
+      config,
+    }
   }
   const held = argv.yes ? heldAlready(config, argv.model ?? bundledModel()) : undefined
   if (held !== undefined && given === undefined) {
@@ -97,7 +105,8 @@ async function choose(home: Home, config: Config, argv: SetupArguments): Promise
   if (recommended === null) throw nothingFits(plan)
   printNotice(`${recommended.reason} (${describeDownload(recommended)})`)
   const layers = formatSpan(recommended.span)
-  return { model: argv.model ?? bundledModel(), layers, ends, recipe, reason: recommended.reason, config }
+  const model = argv.model ?? bundledModel()
+  return { model, layers, ends, recipe, pinned: false, reason: recommended.reason, config }
 }
 
 async function chooseByQuestions(
@@ -118,7 +127,7 @@ async function chooseByQuestions(
   const { layers, ends } = await askLayers(plan)
   const { recommended, recipe } = plan
   const reason = recommended !== null && layers === formatSpan(recommended.span) ? recommended.reason : null
-  return { model, layers, ends: argv.ends ?? ends, recipe, reason, config: named }
+  return { model, layers, ends: argv.ends ?? ends, recipe, pinned: reason === null, reason, config: named }
 }
 
 async function planWith(
@@ -142,15 +151,16 @@ async function fetchChoice(home: Home, choice: Choice, argv: SetupArguments): Pr
   const { setupModel } = await import('../../node/setup.ts')
   const { clearPendingSetup, writePendingSetup } = await import('../../node/pending-setup.ts')
   const { prepareHome } = await import('../../node/home.ts')
-  const { model, layers, ends, recipe, config } = choice
+  const { model, layers, ends, recipe, pinned, config } = choice
   await prepareHome(home)
-  await writePendingSetup(home, { model, layers, ends, recipe })
+  await writePendingSetup(home, { model, layers, ends, recipe, pinned })
   const progress = createProgressLine('fetching')
   const result = await setupModel(home, config, {
     model,
     layers,
     ends,
     recipe,
+    pinned,
     clientName: argv.client,
     signal: interruptSignal(),
     onProgress: ({ bytesDone, bytesTotal }) => progress.update(bytesDone, bytesTotal),
@@ -163,7 +173,7 @@ async function fetchChoice(home: Home, choice: Choice, argv: SetupArguments): Pr
 function heldAlready(config: Config, model: string): PendingSetup | undefined {
   const found = config.models.find(({ source }) => source === model || source.startsWith(`${model}@`))
   if (found?.layers == null) return undefined
-  return { model, layers: found.layers, ends: found.ends, recipe: found.recipe }
+  return { model, layers: found.layers, ends: found.ends, recipe: found.recipe, pinned: found.pinned }
 }
 
 /** Nothing that the user says now contradicts what was begun. */
