@@ -35,6 +35,11 @@ export interface EntryCircuit {
   request(hop: number, op: Op, body: Uint8Array, options: RequestOptions): Promise<void>
   /** Milliseconds until the answer. Throws HOP_TIMEOUT. */
   ping(hop: number, options: RequestOptions): Promise<number>
+  /**
+   * Takes every hop behind the first `keep` off the circuit (TRUNCATE); `hops` are those of the circuit that it is to
+   * become. Throws HOP_TIMEOUT, and LIMIT when it was extended so often that the others do not fit any more.
+   */
+  truncate(keep: number, hops: readonly HopTarget[], options: RequestOptions): Promise<void>
   sendData(frame: Uint8Array): void
   /** Why the circuit has ended; undefined: it has not. */
   readonly ended: LlmNodeError | undefined
@@ -55,30 +60,37 @@ interface HopKeys {
   readonly backward: Opener
 }
 
-/** `onEnded` is called once, whatever ended the circuit. */
+export interface EntryCircuitHooks {
+  /** A hop has lost its successor, or failed; `true`: what is left of the circuit is to stay. */
+  onBroken(error: LlmNodeError): boolean
+  /** Once, whatever ended the circuit. */
+  onEnded(error: LlmNodeError): void
+}
+
 export function createEntryCircuit(
   context: HopContext,
   hops: readonly HopTarget[],
-  onEnded: (error: LlmNodeError) => void,
+  hooks: EntryCircuitHooks,
 ): EntryCircuit {
-  return new OutboundCircuit(context, hops, onEnded)
+  return new OutboundCircuit(context, hops, hooks)
 }
 
 class OutboundCircuit implements EntryCircuit {
   ended: LlmNodeError | undefined
   readonly #context: HopContext
-  readonly #hops: readonly HopTarget[]
-  readonly #onEnded: (error: LlmNodeError) => void
+  readonly #hooks: EntryCircuitHooks
   readonly #keys: HopKeys[] = []
   readonly #pending = new Map<number, PendingOp>()
+  #hops: readonly HopTarget[]
+  #earlyFrames = 0
   #link: FrameLink | undefined
   #queue: SendQueue | undefined
   #created: { resolve(created: Uint8Array): void; reject(error: LlmNodeError): void } | undefined
 
-  constructor(context: HopContext, hops: readonly HopTarget[], onEnded: (error: LlmNodeError) => void) {
+  constructor(context: HopContext, hops: readonly HopTarget[], hooks: EntryCircuitHooks) {
     this.#context = context
     this.#hops = hops
-    this.#onEnded = onEnded
+    this.#hooks = hooks
   }
 
   async connect(
@@ -116,6 +128,7 @@ class OutboundCircuit implements EntryCircuit {
     options: { signal: AbortSignal; onCreate?: (publicX: Uint8Array) => void },
   ): Promise<ServerMessage> {
     const hop = this.#keys.length
+    this.#earlyFrames++
     const handshake = this.#handshake(target, message)
     options.onCreate?.(handshake.publicKey)
     const body = encodeExtend({ target, create: handshake.create })
@@ -145,6 +158,26 @@ class OutboundCircuit implements EntryCircuit {
     return clock.monotonicMs() - asked.sentMs
   }
 
+  async truncate(keep: number, hops: readonly HopTarget[], options: RequestOptions): Promise<void> {
+    // One EARLY for each new hop and one for this node's own end.
+    if (this.#earlyFrames + hops.length - keep + 1 > this.#context.limits.earlyFrames) {
+      throw new LlmNodeError('LIMIT', 'This circuit has been extended too often.', { hint: 'Build another one.' })
+    }
+    this.#hops = hops
+    if (this.#pending.has(keep - 1)) await this.ping(keep - 1, options)
+    await this.request(keep - 1, OP.truncate, new Uint8Array(0), options)
+    // Until here something of them may still have come back.
+    for (const { forward, backward } of this.#keys.splice(keep)) {
+      forward.wipe()
+      backward.wipe()
+    }
+    for (const [hop, pending] of [...this.#pending]) {
+      if (hop < keep) continue
+      this.#pending.delete(hop)
+      pending.reject(hopError(this.#hops, keep, 'CIRCUIT_BROKEN'))
+    }
+  }
+
   sendData(frame: Uint8Array): void {
     this.#queue?.push(frame)
   }
@@ -165,7 +198,7 @@ class OutboundCircuit implements EntryCircuit {
       // It has ended already.
     }
     this.#link?.close()
-    this.#onEnded(error)
+    this.#hooks.onEnded(error)
   }
 
   async #openLink(target: PeerTarget, signal: AbortSignal): Promise<FrameLink> {
@@ -277,18 +310,22 @@ class OutboundCircuit implements EntryCircuit {
     const { op, inner } = message
     if (op === OP.drop) return
     if (op === OP.truncated) {
-      this.end(hopError(this.#hops, hop + 1, 'CIRCUIT_BROKEN'))
+      this.#broken(hopError(this.#hops, hop + 1, 'CIRCUIT_BROKEN'))
       return
     }
     checkPlainBody(op, inner)
     const pending = this.#pending.get(hop)
     if (op === OP.fail && decodeFail(inner).op === OP.forward) {
-      this.end(hopError(this.#hops, hop, 'PEER_REFUSED', { status: decodeFail(inner).code }))
+      this.#broken(hopError(this.#hops, hop, 'PEER_REFUSED', { status: decodeFail(inner).code }))
       return
     }
     if (pending === undefined || !isAnswer(pending.op, op, inner)) throw badFrame('op')
     this.#pending.delete(hop)
     pending.resolve(message)
+  }
+
+  #broken(error: LlmNodeError): void {
+    if (!this.#hooks.onBroken(error)) this.end(error)
   }
 
   /** A hop that cannot read the CREATE closes the stream: it is not the node that was looked for, or it has stopped. */

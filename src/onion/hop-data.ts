@@ -7,6 +7,7 @@ import type { ClientMessage, ServerMessage } from './handshake-messages.ts'
 import type { HopContext } from './hop-context.ts'
 import { createPipe, type Pipe } from './hop-pipe.ts'
 import {
+  decodeOutSet,
   decodePipeSet,
   decodeRelaySet,
   encodeFail,
@@ -15,17 +16,19 @@ import {
   isFailCode,
   OP,
   type Op,
+  type OutSetBody,
   type PipeSetBody,
+  type SegmentKeys,
 } from './ops.ts'
 import type { ComputeSession } from './ports.ts'
 import type { QueueMeter } from './send-queue.ts'
 
 /** What a hop does with data frames: a relay or a compute hop. Throws on violations; the circuit has to end then. */
 export interface HopData {
-  /** PIPE_SET or RELAY_SET. Once, and again after `allowReset`. */
+  /** PIPE_SET or RELAY_SET. Once, and again after `allowReset`; OUT_SET only then. */
   setUp(op: Op, inner: Uint8Array): void
   push(frame: Uint8Array): void
-  /** After a TRUNCATE. */
+  /** The successor has gone: what comes out goes nowhere until the next set-up. */
   allowReset(): void
   readonly isSetUp: boolean
   /** Frees keys, frames and KV. */
@@ -71,72 +74,104 @@ export function createRelayData(deps: HopDataDeps): HopData {
 }
 
 export function createComputeData(deps: HopDataDeps): HopData {
-  const { context, message, grant } = deps
-  const segmentIds = new Set<string>()
-  let pipe: Pipe | undefined
-  let reserved: { session: ComputeSession; setup: PipeSetBody } | undefined
-  let mayReset = false
+  return new ComputeData(deps)
+}
+
+class ComputeData implements HopData {
+  readonly #deps: HopDataDeps
+  readonly #segmentIds = new Set<string>()
+  #pipe: Pipe | undefined
+  #reserved: { session: ComputeSession; setup: PipeSetBody } | undefined
+  #mayReset = false
+
+  constructor(deps: HopDataDeps) {
+    this.#deps = deps
+  }
+
+  get isSetUp(): boolean {
+    return this.#pipe !== undefined
+  }
+
+  setUp(op: Op, inner: Uint8Array): void {
+    if (op === OP.pipeSet) this.#setPipe(decodePipeSet(inner))
+    else if (op === OP.outSet) this.#setOut(decodeOutSet(inner))
+    else throw badFrame('op')
+  }
+
+  push(frame: Uint8Array): void {
+    if (this.#pipe === undefined) throw badFrame('cmd')
+    this.#pipe.push(frame)
+  }
+
+  allowReset(): void {
+    this.#mayReset = true
+    this.#pipe?.mute()
+  }
+
+  wipe(): void {
+    this.#pipe?.wipe()
+    this.#reserved?.session.close()
+  }
+
+  #setPipe(setup: PipeSetBody): void {
+    const { context, grant, meter, reply, send, destroy } = this.#deps
+    if (this.#pipe !== undefined && (!this.#mayReset || this.#pipe.busy)) throw badFrame('op')
+    this.#noteSegment(setup.segIn)
+    this.#noteSegment(setup.segOut)
+    const session = this.#reserve(setup)
+    if (typeof session === 'string') {
+      reply(OP.fail, encodeFail(OP.pipeSet, session))
+      return
+    }
+    this.#pipe?.wipe()
+    this.#mayReset = false
+    this.#pipe = createPipe(setup, {
+      session,
+      crypto: context.crypto,
+      meter,
+      queueBytes: grant.queueBytes,
+      send,
+      fail(code) {
+        reply(OP.fail, encodeFail(OP.forward, code))
+        destroy(code)
+      },
+      broken: destroy,
+    })
+    reply(OP.ok, encodeOk(OP.pipeSet))
+  }
+
+  /** Only the way on is another one: KV, the way in and what is being computed stay. */
+  #setOut({ fromStep, segOut }: OutSetBody): void {
+    if (this.#pipe === undefined || !this.#mayReset) throw badFrame('op')
+    this.#noteSegment(segOut)
+    this.#mayReset = false
+    this.#pipe.turnOut(segOut, fromStep)
+    this.#deps.reply(OP.ok, encodeOk(OP.outSet))
+  }
+
+  #noteSegment({ id }: SegmentKeys): void {
+    const text = toHex(id)
+    if (this.#segmentIds.has(text)) throw badFrame('segment id')
+    this.#segmentIds.add(text)
+  }
 
   /** The KV for this set-up, reserved now or before. A code: refused. */
-  const reserve = (setup: PipeSetBody): ComputeSession | FailCode => {
-    if (reserved !== undefined) return sameLayers(reserved.setup, setup) ? reserved.session : 'BAD_INPUT'
-    if (!spanContains(message.span, setup.span)) return 'SPAN'
-    if (setup.maxRows * setup.hiddenSize * 4 > grant.queueBytes - context.limits.frameSpareBytes) return 'BAD_INPUT'
-    const session = openSession(deps, setup.span, setup.longRope)
+  #reserve(setup: PipeSetBody): ComputeSession | FailCode {
+    const { context, message, grant } = this.#deps
+    const { span, longRope, hiddenSize, maxRows } = setup
+    if (this.#reserved !== undefined) {
+      return sameLayers(this.#reserved.setup, setup) ? this.#reserved.session : 'BAD_INPUT'
+    }
+    if (!spanContains(message.span, span)) return 'SPAN'
+    if (maxRows * hiddenSize * 4 > grant.queueBytes - context.limits.frameSpareBytes) return 'BAD_INPUT'
+    const session = openSession(this.#deps, span, longRope)
     if (typeof session === 'string') return session
-    if (session.hiddenSize !== setup.hiddenSize) {
+    if (session.hiddenSize !== hiddenSize) {
       session.close()
       return 'BAD_INPUT'
     }
-    reserved = { session, setup }
+    this.#reserved = { session, setup }
     return session
-  }
-
-  return {
-    get isSetUp() {
-      return pipe !== undefined
-    },
-    setUp(op, inner) {
-      if (op !== OP.pipeSet) throw badFrame('op')
-      if (pipe !== undefined && (!mayReset || pipe.busy)) throw badFrame('op')
-      const setup = decodePipeSet(inner)
-      for (const { id } of [setup.segIn, setup.segOut]) {
-        const text = toHex(id)
-        if (segmentIds.has(text)) throw badFrame('segment id')
-        segmentIds.add(text)
-      }
-      const session = reserve(setup)
-      if (typeof session === 'string') {
-        deps.reply(OP.fail, encodeFail(OP.pipeSet, session))
-        return
-      }
-      pipe?.wipe()
-      mayReset = false
-      pipe = createPipe(setup, {
-        session,
-        crypto: context.crypto,
-        meter: deps.meter,
-        queueBytes: grant.queueBytes,
-        send: deps.send,
-        fail(code) {
-          deps.reply(OP.fail, encodeFail(OP.forward, code))
-          deps.destroy(code)
-        },
-        broken: deps.destroy,
-      })
-      deps.reply(OP.ok, encodeOk(OP.pipeSet))
-    },
-    push(frame) {
-      if (pipe === undefined) throw badFrame('cmd')
-      pipe.push(frame)
-    },
-    allowReset() {
-      mayReset = true
-    },
-    wipe() {
-      pipe?.wipe()
-      reserved?.session.close()
-    },
   }
 }
 

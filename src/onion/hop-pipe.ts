@@ -11,7 +11,7 @@ import {
   type SegmentOpener,
   type SegmentSealer,
 } from './data.ts'
-import { type FailCode, isFailCode, type PipeSetBody } from './ops.ts'
+import { type FailCode, isFailCode, type PipeSetBody, type SegmentKeys } from './ops.ts'
 import type { ComputeSession } from './ports.ts'
 import type { QueueMeter } from './send-queue.ts'
 
@@ -21,6 +21,10 @@ export interface Pipe {
   push(frame: Uint8Array): void
   /** Frames that are not answered yet, or not whole yet. */
   readonly busy: boolean
+  /** From now on nothing leaves, not even what is being computed. */
+  mute(): void
+  /** What leaves from frame `fromStep` on goes over another segment; takes its keys over. */
+  turnOut(segOut: SegmentKeys, fromStep: number): void
   wipe(): void
 }
 
@@ -54,7 +58,9 @@ class ComputePipe implements Pipe {
   readonly #setup: PipeSetBody
   readonly #deps: PipeDeps
   readonly #opener: SegmentOpener
-  readonly #sealer: SegmentSealer
+  #sealer: SegmentSealer
+  /** Answers to frames before it are dropped. */
+  #fromStep = 0
   readonly #pending: Pending[] = []
   #pendingBytes = 0
   #nextPos: number
@@ -78,6 +84,16 @@ class ComputePipe implements Pipe {
     const whole = this.#opener.push(frame)
     if (whole !== undefined) this.#accept(whole)
     else this.#checkGrant(this.#opener.pendingBytes)
+  }
+
+  mute(): void {
+    this.#fromStep = Number.POSITIVE_INFINITY
+  }
+
+  turnOut(segOut: SegmentKeys, fromStep: number): void {
+    this.#sealer.wipe()
+    this.#sealer = createSegmentSealer(segOut, [], this.#deps.crypto)
+    this.#fromStep = fromStep
   }
 
   wipe(): void {
@@ -147,7 +163,9 @@ class ComputePipe implements Pipe {
       this.#pending.shift()
       this.#pendingBytes -= head.frame.body.length
       this.#deps.meter.remove(head.frame.body.length)
-      sealAnswer(this.#sealer, this.#setup, head.frame, head.rows, this.#deps.send)
+      if (head.frame.header.step >= this.#fromStep) {
+        sealAnswer(this.#sealer, this.#setup, head.frame, head.rows, this.#deps.send)
+      }
       head = this.#wiped ? undefined : this.#pending[0]
     }
   }

@@ -177,7 +177,7 @@ class HopCircuit {
   }
 
   #onOp(established: Established, cmd: number, op: Op, inner: Uint8Array): void {
-    if (op === OP.pipeSet || op === OP.relaySet) {
+    if (op === OP.pipeSet || op === OP.relaySet || op === OP.outSet) {
       established.data.setUp(op, inner)
       return
     }

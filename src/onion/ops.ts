@@ -25,6 +25,7 @@ export const OP = {
   truncate: 10,
   truncated: 11,
   drop: 12,
+  outSet: 13,
 } as const
 export type Op = (typeof OP)[keyof typeof OP]
 
@@ -152,6 +153,26 @@ export function decodePipeSet(bytes: Uint8Array): PipeSetBody {
     tail: (flags & FLAG_TAIL) !== 0,
     longRope: (flags & FLAG_LONG_ROPE) !== 0,
   }
+}
+
+export interface OutSetBody {
+  /** Answers to frames before this step go nowhere: they were on their way when the ring broke. */
+  readonly fromStep: number
+  readonly segOut: SegmentKeys
+}
+
+export function encodeOutSet({ fromStep, segOut }: OutSetBody): Uint8Array {
+  return createByteWriter().u32(fromStep).bytes(segOut.id).bytes(segOut.material.reveal()).finish()
+}
+
+/** Throws BAD_RECORD. */
+export function decodeOutSet(bytes: Uint8Array): OutSetBody {
+  const reader = createByteReader(bytes, 'OUT_SET')
+  const fromStep = reader.u32('step')
+  const id = reader.bytes(SEGMENT_ID_BYTES, 'segment id')
+  const material = createSecret(reader.bytes(MATERIAL_BYTES, 'segment key'))
+  reader.end()
+  return { fromStep, segOut: { id, material } }
 }
 
 const RELAY_MODES = ['pass', 'peel', 'add'] as const

@@ -3,8 +3,9 @@ import { aborted, type EntryCircuit } from './circuit.ts'
 import { allFinite, bytesOf, frameWireBytes, KIND, rowsOf, type SegmentOpener, type SegmentSealer } from './data.ts'
 import { badFrame } from './frames.ts'
 import type { HopContext } from './hop-context.ts'
-import type { HopTarget, Ring, RingResult } from './ring.ts'
+import type { HopTarget, Ring, RingChange, RingResult } from './ring.ts'
 import { hopError } from './ring-errors.ts'
+import type { KeptHops } from './ring-plan.ts'
 import { createPace, createRingWatch, type RingWatch } from './ring-watch.ts'
 
 /** Frames of at most this many rows count as decode steps (one token, or a few speculated ones). */
@@ -27,16 +28,23 @@ export interface RingParts {
   readonly relayLayers: number
   /** Round trips measured while building, by hop; the last one is the entry's own end. */
   readonly rttMs: readonly number[]
+  /** The number of the first frame. */
+  readonly firstStep: number
   /** Closes the entry's own end. */
   closeReturn(): void
+  /** Builds the ring's successor on the hops that are kept. Absent: a break ends the circuit. */
+  mend?(change: RingChange, kept: KeptHops, signal: AbortSignal): Promise<Ring>
 }
 
 /** The built ring, with the ends that the return stream and the circuit report to. */
 export interface RingSession extends Ring {
   onReturn(frame: Uint8Array): void
   onReturnEnd(): void
-  /** The circuit has ended; with `undefined` the entry itself closed it. */
+  /** The ring is no longer one; `true`: what is left of the circuit may be mended. */
+  onBroken(error: LlmNodeError): boolean
   onCircuitEnd(error: LlmNodeError): void
+  /** Resolves when nothing is left of the circuit, or another ring has it. */
+  readonly gone: Promise<void>
 }
 
 interface Job {
@@ -61,6 +69,7 @@ class ClosedRing implements RingSession {
   readonly maxRows: number
   readonly lifeS: number
   readonly ended: Promise<LlmNodeError | undefined>
+  readonly gone: Promise<void>
   readonly #context: HopContext
   readonly #parts: RingParts
   readonly #watch: RingWatch
@@ -71,11 +80,14 @@ class ClosedRing implements RingSession {
   #inFlight: Job[] = []
   #inFlightBytes = 0
   #answeredMs = 0
-  #nextStep = 0
+  #nextStep: number
   #over: LlmNodeError | undefined
   #closing = false
+  #handedOn = false
   #resolveEnded: (error: LlmNodeError | undefined) => void = () => {}
+  #resolveGone: () => void = () => {}
   #cancelReturnWait: () => void = () => {}
+  #cancelMendWait: () => void = () => {}
 
   constructor(context: HopContext, parts: RingParts) {
     this.#context = context
@@ -85,16 +97,20 @@ class ClosedRing implements RingSession {
     this.maxRows = parts.maxRows
     this.lifeS = parts.lifeS
     this.#rttMs = [...parts.rttMs]
+    this.#nextStep = parts.firstStep
     this.#decodePace = createPace(context.limits)
     this.#prefillPace = createPace(context.limits)
     this.ended = new Promise((resolve) => {
       this.#resolveEnded = resolve
     })
+    this.gone = new Promise((resolve) => {
+      this.#resolveGone = resolve
+    })
     this.#watch = createRingWatch(context, {
       oldest: () => this.#oldest(),
       ping: () => this.#pingAll(),
       broken: (hop) => {
-        if (hop === undefined) parts.circuit.end(noResult(this.hops.length))
+        if (hop === undefined) this.#breakWith(noResult(this.hops.length))
         else this.#break(hop)
       },
     })
@@ -132,7 +148,30 @@ class ClosedRing implements RingSession {
     })
   }
 
+  mend(change: RingChange, { signal }: { signal: AbortSignal }): Promise<Ring> {
+    const { mend, circuit, windowBytes, hiddenSize, maxRows, sealer } = this.#parts
+    if (mend === undefined || this.#over === undefined || this.#handedOn) {
+      return Promise.reject(new LlmNodeError('BAD_INPUT', 'This ring cannot be mended.'))
+    }
+    if (circuit.ended !== undefined) return Promise.reject(circuit.ended)
+    // What was under way fills the queues of the kept hops until it is done; the next frames have what is left.
+    const roomBytes = windowBytes - this.#inFlightBytes - this.#context.limits.frameSpareBytes
+    const room = Math.min(maxRows, Math.floor(roomBytes / (4 * hiddenSize)))
+    if (room < 1) {
+      const error = new LlmNodeError('LIMIT', 'Too much was under way when the ring broke.', {
+        hint: 'Build another one.',
+      })
+      circuit.end(error)
+      return Promise.reject(error)
+    }
+    this.#handedOn = true
+    this.#cancelMendWait()
+    this.#resolveGone()
+    return mend(change, { count: change.keep, fromStep: this.#nextStep, maxRows: room, sealer }, signal)
+  }
+
   close(): Promise<void> {
+    if (this.#handedOn) return Promise.resolve()
     this.#closing = true
     this.#parts.circuit.end(aborted())
     return Promise.resolve()
@@ -163,14 +202,28 @@ class ClosedRing implements RingSession {
     this.#cancelReturnWait = timers.after(limits.truncatedWaitMs, () => this.#break(this.hops.length, 'CIRCUIT_BROKEN'))
   }
 
+  onBroken(error: LlmNodeError): boolean {
+    if (this.#parts.mend === undefined) return false
+    if (this.#over !== undefined) return true
+    const { timers, limits } = this.#context
+    this.#cancelMendWait = timers.after(limits.mendMs, () => this.#parts.circuit.end(error))
+    this.#fail(error)
+    return true
+  }
+
   onCircuitEnd(error: LlmNodeError): void {
-    if (this.#over !== undefined) return
+    if (this.#over === undefined) this.#fail(error)
+    this.#cancelMendWait()
+    this.#parts.sealer.wipe()
+    this.#parts.closeReturn()
+    this.#resolveGone()
+  }
+
+  #fail(error: LlmNodeError): void {
     this.#over = error
     this.#watch.stop()
     this.#cancelReturnWait()
-    this.#parts.sealer.wipe()
     this.#parts.opener.wipe()
-    this.#parts.closeReturn()
     const jobs = [...this.#inFlight, ...this.#waiting]
     this.#inFlight = []
     this.#waiting = []
@@ -235,7 +288,11 @@ class ClosedRing implements RingSession {
   }
 
   #break(hop: number, code: 'HOP_TIMEOUT' | 'CIRCUIT_BROKEN' = 'HOP_TIMEOUT'): void {
-    this.#parts.circuit.end(hopError(this.hops, hop, code))
+    this.#breakWith(hopError(this.hops, hop, code))
+  }
+
+  #breakWith(error: LlmNodeError): void {
+    if (!this.onBroken(error)) this.#parts.circuit.end(error)
   }
 }
 

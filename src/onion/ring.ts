@@ -22,6 +22,16 @@ export interface RingOptions {
   readonly numericsClass: Uint8Array
   readonly lifetimeS?: number
   readonly longRope?: boolean
+  /** A break leaves what still stands in place for `mend`; whoever sets this closes the ring when it does not mend. */
+  readonly mendable?: boolean
+}
+
+/** Another end for a ring that has broken. */
+export interface RingChange {
+  /** So many hops from the start stay, with their KV; the last of them computes. */
+  readonly keep: number
+  /** What comes after them; the layers go on where the kept ones end. */
+  readonly hops: readonly HopTarget[]
 }
 
 export interface RingResult {
@@ -47,5 +57,12 @@ export interface Ring {
   readonly hopRttMs: readonly (number | null)[]
   /** Resolves when the ring has ended, with the reason, or undefined after close(). */
   readonly ended: Promise<LlmNodeError | undefined>
+  /**
+   * After a break, for `mendMs` at most: cuts the circuit behind the hops that are kept and goes on from there over others
+   * (protocol.md §6), under fresh keys. The new ring takes this one's place. New compute hops hold no KV: forward begins
+   * at position 0 then; kept ones take that as a rollback. Only with `mendable`. Throws LIMIT when too much is under way
+   * or the circuit has been extended too often, BAD_INPUT, and what building throws; the circuit is gone then.
+   */
+  mend(change: RingChange, call: { signal: AbortSignal }): Promise<Ring>
   close(): Promise<void>
 }

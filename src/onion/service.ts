@@ -1,14 +1,16 @@
 import { toHex } from '../base/bytes.ts'
-import { LlmNodeError } from '../base/errors.ts'
+import { isLlmNodeError, LlmNodeError } from '../base/errors.ts'
 import { onionLimits } from '../base/limits.ts'
+import { systemTimers } from '../base/timers.ts'
 import { createCircuitTable } from './circuit-table.ts'
 import { nodeCrypto } from './crypto.ts'
 import { acceptCircuit } from './hop.ts'
 import type { HopContext, RingEnd } from './hop-context.ts'
 import { createCreateLimiter, createTokenBucket } from './rate-limit.ts'
+import { createReadyRings } from './ready-rings.ts'
 import type { Ring, RingOptions } from './ring.ts'
-import { buildRing } from './ring-builder.ts'
-import { systemTimers } from '../base/timers.ts'
+import { prepareRing } from './ring-builder.ts'
+import type { RingSession } from './ring-session.ts'
 import type { OnionDeps, OnionLimits, OnionOptions } from './types.ts'
 
 export interface OnionStats {
@@ -18,12 +20,16 @@ export interface OnionStats {
   readonly halfOpenCircuits: number
   /** Rings that this node holds as entry. */
   readonly openRings: number
+  /** Circuits built ahead. */
+  readonly readyRings: number
   readonly queuedBytes: number
 }
 
 export interface OnionService {
-  /** Builds a ring through `options.hops`. Errors: see buildRing; LIMIT when too many are open. */
+  /** A ring through `options.hops`, over a circuit built ahead where there is one. Errors: see prepareRing, mend; LIMIT. */
   openRing(options: RingOptions, call: { signal: AbortSignal }): Promise<Ring>
+  /** Builds a circuit for a ring like this ahead, in the background. It reserves no KV. Never throws. */
+  prepareRing(options: RingOptions): void
   stats(): OnionStats
   /** Ends every circuit and ring and takes no new one. Idempotent. */
   stop(): Promise<void>
@@ -35,18 +41,25 @@ export interface OnionService {
  */
 export function createOnionService(options: OnionOptions, deps: OnionDeps): OnionService {
   const limits: OnionLimits = { ...onionLimits, ...options.limits }
-  const rings = new Set<Ring>()
+  const rings = new Set<RingSession>()
   const ends = createRingEnds()
   const context = createContext(options, deps, limits, ends)
-  let building = 0
   const stopped = new AbortController()
+  const onRing = (ring: RingSession) => {
+    rings.add(ring)
+    void ring.gone.then(() => rings.delete(ring))
+  }
+  const prepare = (ringOptions: RingOptions, signal: AbortSignal) =>
+    prepareRing(context, { ends, onRing, stopped: stopped.signal }, ringOptions, signal)
+  const ready = createReadyRings(context, prepare)
+  let building = 0
   deps.transport.onLink((link) => {
     if (stopped.signal.aborted) link.abort('stopped')
     else acceptCircuit(context, link)
   })
 
   return {
-    async openRing(ringOptions, { signal }) {
+    async openRing(ringOptions, call) {
       if (stopped.signal.aborted) throw new LlmNodeError('ABORTED', 'This node is stopping.')
       if (rings.size + building >= limits.openRings) {
         throw new LlmNodeError('LIMIT', `${limits.openRings} circuits are open already.`, {
@@ -54,15 +67,21 @@ export function createOnionService(options: OnionOptions, deps: OnionDeps): Onio
         })
       }
       building++
+      const signal = AbortSignal.any([call.signal, stopped.signal])
       try {
-        const ring = await buildRing(context, ends, ringOptions, AbortSignal.any([signal, stopped.signal]))
-        rings.add(ring)
-        ring.ended.then(() => rings.delete(ring))
-        return ring
+        const early = await ready
+          .take(ringOptions)
+          ?.open(signal)
+          .catch((error: unknown) => {
+            // It may have stood too long; what a hop refuses now it would refuse again.
+            if (signal.aborted || isLlmNodeError(error, 'PEER_REFUSED')) throw error
+          })
+        return early ?? (await (await prepare(ringOptions, signal)).open(signal))
       } finally {
         building--
       }
     },
+    prepareRing: (ringOptions) => ready.prepare(ringOptions),
     stats() {
       const { circuits, queuedBytes } = context.table.counts()
       return {
@@ -70,11 +89,13 @@ export function createOnionService(options: OnionOptions, deps: OnionDeps): Onio
         computeCircuits: circuits.compute,
         halfOpenCircuits: circuits.new + circuits['half-open'],
         openRings: rings.size,
+        readyRings: ready.size,
         queuedBytes,
       }
     },
     async stop() {
       stopped.abort()
+      ready.clear()
       await Promise.all([...rings].map((ring) => ring.close()))
       context.table.destroyAll('stopped')
     },

@@ -4,7 +4,7 @@ import { type DataHeader, KIND } from '../../../src/onion/data.ts'
 import { writeDataHeader } from '../../../src/onion/frames.ts'
 import { encodeExtend, OP } from '../../../src/onion/ops.ts'
 import { openRaw, type RawEnd, watchLink } from './raw-client.ts'
-import { createSwarm, HIDDEN, type SwarmNode } from './swarm.ts'
+import { createSwarm, HIDDEN, idleStats, type SwarmNode } from './swarm.ts'
 import { settle } from './virtual-clock.ts'
 
 /** Node 0 of the swarm is the hop under test, `client` and `next` are peers without rules. */
@@ -48,6 +48,6 @@ export async function withWitness(hop: SwarmNode, client: Parameters<typeof open
   expect(answer).toMatchObject({ op: OP.pong })
   witness.link.close()
   await settle()
-  expect(Object.values(hop.service.stats())).toEqual([0, 0, 0, 0, 0])
+  expect(hop.service.stats()).toEqual(idleStats)
   expect(hop.compute.sessions.size).toBe(0)
 }

@@ -19,6 +19,8 @@ export interface MemoryNetwork {
   kill(peerId: string): void
   /** The machine is cut off without a word: nothing arrives from it or at it, and no link ends. */
   mute(peerId: string): void
+  /** The links that one node opened to another, or that came from it, break; both live. */
+  cut(from: string, to: string): void
   /** From now on `send` from one node to the other answers false, until `release`. */
   block(from: string, to: string): void
   release(from: string, to: string): void
@@ -78,6 +80,9 @@ export function createMemoryNetwork(): MemoryNetwork {
       for (const node of hub.nodes.values()) node.connections.delete(peerId)
     },
     mute: (peerId) => hub.muted.add(peerId),
+    cut(from, to) {
+      for (const end of [...hub.links]) if (end.self.peerId === from && end.remotePeer === to) end.cut()
+    },
     block: (from, to) => hub.blocked.set(`${from} ${to}`, []),
     release(from, to) {
       const waiting = hub.blocked.get(`${from} ${to}`) ?? []
@@ -218,6 +223,12 @@ class LinkEnd implements FrameLink {
     this.#hub.links.delete(this)
     const far = this.#far
     queueMicrotask(() => far?.remoteEnded(new Error('connection lost')))
+  }
+
+  cut(): void {
+    const far = this.#far
+    this.remoteEnded(new Error('connection lost'))
+    far?.remoteEnded(new Error('connection lost'))
   }
 
   receive(frame: Uint8Array): void {

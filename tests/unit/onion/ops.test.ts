@@ -10,12 +10,14 @@ import {
   decodeExtend,
   decodeFail,
   decodeOk,
+  decodeOutSet,
   decodePipeSet,
   decodeRelaySet,
   encodeExtend,
   encodeExtendFail,
   encodeFail,
   encodeOk,
+  encodeOutSet,
   encodePipeSet,
   encodeRelaySet,
   newSegment,
@@ -131,6 +133,17 @@ it('RELAY_SET', () => {
   expect(() => decodeRelaySet(body)).toThrow(/mode/)
 })
 
+it('OUT_SET', () => {
+  const segOut = newSegment(randomBytes)
+  const body = encodeOutSet({ fromStep: 2 ** 32 - 1, segOut })
+  expect(body).toHaveLength(88)
+  const decoded = decodeOutSet(body)
+  expect([decoded.fromStep, toHex(decoded.segOut.id)]).toEqual([2 ** 32 - 1, toHex(segOut.id)])
+  expect(toHex(decoded.segOut.material.reveal())).toBe(toHex(segOut.material.reveal()))
+  expect(() => decodeOutSet(body.subarray(1))).toThrow(/not valid|cut off/)
+  expect(() => decodeOutSet(Buffer.concat([body, Buffer.of(0)]))).toThrow(/too many/)
+})
+
 it('answers', () => {
   expect(decodeOk(encodeOk(OP.pipeSet))).toBe(OP.pipeSet)
   for (const code of ['KV_FULL', 'CONTEXT_TOO_LONG', 'SPAN', 'BAD_INPUT'] as const) {
@@ -140,7 +153,7 @@ it('answers', () => {
   for (const status of [0, 5, 255]) expect(() => decodeFail(Uint8Array.of(0, status))).toThrow(/status/)
   for (const length of [0, 1, 3]) expect(() => decodeFail(new Uint8Array(length))).toThrow(/length/)
   for (const length of [0, 2]) expect(() => decodeOk(new Uint8Array(length))).toThrow(/length/)
-  for (const op of [13, 255]) expect(() => opOf(op)).toThrow(/op/)
+  for (const op of [14, 255]) expect(() => opOf(op)).toThrow(/op/)
   checkPlainBody(OP.extendFail, encodeExtendFail())
   for (const [op, lengths] of [
     [OP.extended, [0, 207, 209]],
@@ -156,7 +169,7 @@ it('answers', () => {
 })
 
 it('no decoder breaks on random bytes', () => {
-  const decoders = [decodeExtend, decodePipeSet, decodeRelaySet, decodeOk, decodeFail]
+  const decoders = [decodeExtend, decodePipeSet, decodeRelaySet, decodeOutSet, decodeOk, decodeFail]
   fc.assert(
     fc.property(fc.uint8Array({ maxLength: 700 }), fc.constantFrom(...decoders), (bytes, decode) => {
       try {

@@ -3,7 +3,7 @@ import type { LlmNodeError } from '../../../src/base/errors.ts'
 import { onionLimits } from '../../../src/base/limits.ts'
 import { COMMAND } from '../../../src/onion/frames.ts'
 import type { Ring } from '../../../src/onion/ring.ts'
-import { createSwarm, rowsFrom, type Swarm } from './swarm.ts'
+import { createSwarm, idleStats, rowsFrom, type Swarm } from './swarm.ts'
 import { settle } from './virtual-clock.ts'
 
 const { signal } = new AbortController()
@@ -25,7 +25,7 @@ function expectNothingLeft(swarm: Swarm, except: readonly number[] = []): void {
   for (const [index, node] of [swarm.entry, ...swarm.hops].entries()) {
     if (except.includes(index)) continue
     expect(node.compute.sessions.size, `KV of node ${index}`).toBe(0)
-    expect(Object.values(node.service.stats()), `node ${index}`).toEqual([0, 0, 0, 0, 0])
+    expect(node.service.stats(), `node ${index}`).toEqual(idleStats)
   }
 }
 

@@ -1,7 +1,7 @@
 import { inspect } from 'node:util'
 import { afterEach, describe, expect, it } from 'vitest'
 import type { Ring } from '../../../src/onion/ring.ts'
-import { createFakeLayers, createSwarm, HIDDEN, rowsFrom, type Swarm } from './swarm.ts'
+import { createFakeLayers, createSwarm, HIDDEN, idleStats, rowsFrom, type Swarm } from './swarm.ts'
 import { settle } from './virtual-clock.ts'
 
 const { signal } = new AbortController()
@@ -50,7 +50,7 @@ describe.each(shapes)('a ring of the shape %s', (shape) => {
     await settle()
     for (const node of [swarm.entry, ...swarm.hops]) {
       expect(node.compute.sessions.size).toBe(0)
-      expect(Object.values(node.service.stats())).toEqual([0, 0, 0, 0, 0])
+      expect(node.service.stats()).toEqual(idleStats)
     }
     expect(swarm.network.openLinks).toBe(0)
     expect(swarm.clock.timers).toBe(0)

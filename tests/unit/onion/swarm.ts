@@ -9,7 +9,7 @@ import type { Span } from '../../../src/base/span.ts'
 import { type CryptoBackend, nodeCrypto } from '../../../src/onion/crypto.ts'
 import type { ComputeService, ComputeSession } from '../../../src/onion/ports.ts'
 import type { HopTarget, RingOptions } from '../../../src/onion/ring.ts'
-import { createOnionService, type OnionService } from '../../../src/onion/service.ts'
+import { createOnionService, type OnionService, type OnionStats } from '../../../src/onion/service.ts'
 import type { OnionLimits } from '../../../src/onion/types.ts'
 import { createMemoryNetwork, type MemoryNetwork, type MemoryNode } from './memory-network.ts'
 import { createVirtualClock, type VirtualClock } from './virtual-clock.ts'
@@ -244,4 +244,14 @@ function forgingCrypto(index: number, forge: NonNullable<SwarmSettings['forge']>
 /** Rows that differ everywhere. */
 export function rowsFrom(start: number, nRows: number): Float32Array {
   return new Float32Array(nRows * HIDDEN).map((_, i) => Math.sin(start * HIDDEN + i))
+}
+
+/** What a service that holds nothing tells. */
+export const idleStats: OnionStats = {
+  relayCircuits: 0,
+  computeCircuits: 0,
+  halfOpenCircuits: 0,
+  openRings: 0,
+  readyRings: 0,
+  queuedBytes: 0,
 }
