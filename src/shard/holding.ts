@@ -74,16 +74,19 @@ export interface VerifiedFile {
 
 /**
  * Reads every file of a model and compares its SHA-256 with the manifest. With `forget`, what is not sound is struck
- * from the manifest, so that the next download fetches it again. Throws MODEL_NOT_FOUND, MODEL_CORRUPT, ABORTED.
+ * from the manifest, so that the next download fetches it again; `only` is the path of the one file to read. Throws MODEL_NOT_FOUND, MODEL_CORRUPT, ABORTED.
  */
 export async function verifyModel(
   folder: string,
-  options: { forget?: boolean; signal?: AbortSignal; onFile?: (file: VerifiedFile) => void } = {},
+  options: { forget?: boolean; only?: string; signal?: AbortSignal; onFile?: (file: VerifiedFile) => void } = {},
 ): Promise<{ readonly sound: boolean; readonly files: readonly VerifiedFile[] }> {
   const manifest = await readManifest(folder)
   if (!manifest) throw new LlmNodeError('MODEL_NOT_FOUND', `${folder} holds no model.`)
   const files: VerifiedFile[] = []
-  for (const { name, sha256 } of heldFiles(manifest)) {
+  const wanted = heldFiles(manifest).filter(
+    ({ name }) => options.only === undefined || join(folder, name) === options.only,
+  )
+  for (const { name, sha256 } of wanted) {
     const found = await hashFile(join(folder, name), options.signal)
     const file: VerifiedFile = { name, state: found === null ? 'missing' : found === sha256 ? 'sound' : 'damaged' }
     files.push(file)

@@ -30,6 +30,7 @@ async function meet(name: string): Promise<string[]> {
 interface SetupBody {
   readonly model: { readonly layers: string | null; readonly ends: boolean; readonly recipe: string }
   readonly reason: string
+  readonly selfTest: { readonly numericsClass: string; readonly layer: number | null }
 }
 
 test('a newcomer closes the gap that two nodes leave, fetches only it, and answers', async () => {
@@ -54,6 +55,11 @@ test('a newcomer closes the gap that two nodes leave, fetches only it, and answe
   ])
   mark('set up')
   expect(setup.model).toMatchObject({ layers: '4-7', ends: true, recipe: 'f32' })
+  expect(setup.selfTest).toEqual({
+    numericsClass: expect.stringMatching(/^[0-9a-f]{64}$/),
+    layer: 4,
+    cost: expect.anything(),
+  })
   expect(setup.reason).toContain('4-7')
   expect(setup.reason).toContain('held by nobody')
   const files = mirror.stats().clients.newcomer?.files ?? {}

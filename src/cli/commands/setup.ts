@@ -9,7 +9,7 @@ import type { SetupResult } from '../../node/setup.ts'
 import { type GlobalArguments, homeOf } from '../context.ts'
 import { interruptSignal } from '../interrupt.ts'
 import { formatBytes, printJson, printLine, printNotice } from '../output.ts'
-import { describeDownload, describeFit, describeMachine } from '../plan-report.ts'
+import { describeDownload, describeFit, describeMachine, describeSelfTest } from '../plan-report.ts'
 import { createProgressLine } from '../progress.ts'
 import { addSwarmOptions, type SwarmArguments, swarmOverrides } from '../swarm-options.ts'
 
@@ -48,13 +48,17 @@ export const setupCommand: CommandModule<GlobalArguments, SetupArguments> = {
     const config = await loadConfig(home, { env: {}, overrides: swarmOverrides(argv) })
     const choice = await choose(home, config, argv)
     const { entry, holding } = await fetchChoice(home, choice, argv)
+    const { selfTest } = await import('../../node/self-test.ts')
+    const test = await selfTest(home, config, entry, { signal: interruptSignal() })
     if (argv.json) {
       const { name, layers, ends, source, recipe } = entry
       const modelId = holding.modelIdHex
       const model = { name, source, modelId, recipe, layers, ends, nLayers: holding.spec.nLayers }
-      return printJson('setup', { model, reason: choice.reason })
+      return printJson('setup', { model, reason: choice.reason, selfTest: test })
     }
     printResult(entry, holding)
+    printLine(describeSelfTest(test))
+    printNext(entry)
     const { readRunFile } = await import('../../node/run-file.ts')
     if ((await readRunFile(home)) !== undefined) {
       printNotice('The running node goes on with what it had. Start it again: llm-node stop, then llm-node start')
@@ -66,6 +70,9 @@ function printResult(entry: ModelEntry, holding: SetupResult['holding']): void {
   const bytes = [...holding.layers.values()].reduce((sum, layer) => sum + layer.bytes, 0)
   const held = entry.layers === null ? 'no layers' : `layers ${entry.layers} of ${holding.spec.nLayers}`
   printLine(`${entry.name}: ${held} (${formatBytes(bytes)}, ${entry.recipe})${entry.ends ? ' and the ends' : ''}.`)
+}
+
+function printNext(entry: ModelEntry): void {
   printLine(entry.layers === null ? 'Ask with: llm-node ask "…"' : 'Start serving with: llm-node start')
   printNotice('A node that computes layers for you can reconstruct your prompt and the answer; see the README.')
 }
