@@ -1,14 +1,16 @@
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { autoNATv2 } from '@libp2p/autonat-v2'
 import { privateKeyFromProtobuf } from '@libp2p/crypto/keys'
-import { type Identify, identify } from '@libp2p/identify'
-import type { Libp2p, PeerInfo } from '@libp2p/interface'
+import { type Identify, identify, identifyPush } from '@libp2p/identify'
+import type { Connection, Libp2p, PeerInfo } from '@libp2p/interface'
 import type { KadDHT } from '@libp2p/kad-dht'
 import { mdns } from '@libp2p/mdns'
 import { noise } from '@libp2p/noise'
 import { type Ping, ping } from '@libp2p/ping'
 import { preSharedKey } from '@libp2p/pnet'
 import { tcp } from '@libp2p/tcp'
+import { uPnPNAT } from '@libp2p/upnp-nat'
 import { yamux } from '@libp2p/yamux'
 import { LevelDatastore } from 'datastore-level'
 import { createLibp2p, type Libp2pOptions } from 'libp2p'
@@ -18,9 +20,14 @@ import { p2pLimits } from '../base/limits.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Secret } from '../base/secret.ts'
 import { createDhtService, type RecordCheck } from './dht-service.ts'
+import { holePunchService } from './hole-punch.ts'
 import type { Identity } from './identity.ts'
+import type { Links } from './links.ts'
 import { mdnsServiceTag } from './network.ts'
-import type { TransportName } from './peer-addrs.ts'
+import { compareDialAddrs, isOwnNetwork, type TransportName } from './peer-addrs.ts'
+import type { OwnAddresses } from './reachability.ts'
+import type { RelayClient } from './relay-client.ts'
+import { type RelayCapacity, type RelayServer, relayServerService } from './relay-server.ts'
 import { singleWrite } from './single-write.ts'
 
 export interface HostOptions {
@@ -36,6 +43,12 @@ export interface HostOptions {
   readonly limits: HostLimits
   /** Takes part in the network's DHT. */
   readonly dht: boolean
+  /** Asks the router to forward the ports (UPnP). */
+  readonly upnp: boolean
+  /** Addresses that the owner names: ports forwarded by hand. */
+  readonly announce: readonly string[]
+  /** What it forwards for those whom nobody can dial, once others can dial it. */
+  readonly relay: RelayCapacity
 }
 
 export interface HostLimits {
@@ -46,7 +59,18 @@ export interface HostLimits {
   readonly inboundPending: number
 }
 
-type Services = { identify: Identify; ping: Ping; lanDht?: KadDHT; wanDht?: KadDHT }
+type Services = {
+  identify: Identify
+  identifyPush: unknown
+  holePunch: unknown
+  upnp?: unknown
+  ping: Ping
+  lanDht?: KadDHT
+  wanDht?: KadDHT
+  relayServer: RelayServer
+  addresses: OwnAddresses
+  autonat: unknown
+}
 export type Host = Libp2p<Services>
 type TransportFactory = NonNullable<Libp2pOptions['transports']>[number]
 
@@ -58,6 +82,8 @@ export async function createHost(
     logger: Logger
     onFound: (peer: PeerInfo) => void
     checkRecord: RecordCheck
+    relays: RelayClient
+    links: Pick<Links, 'preferred'>
   },
 ): Promise<{ host: Host; close: () => Promise<void> }> {
   const datastore = options.folder === undefined ? undefined : await openDatastore(options.folder, deps.logger)
@@ -66,17 +92,27 @@ export async function createHost(
   const quic = usesQuic ? await quicTransport(deps.logger) : undefined
   try {
     const host = await createLibp2p<Services>({
-      ...connectionSettings(options.limits),
+      ...connectionSettings(options.limits, deps.links),
       start: false,
       privateKey: privateKeyFromProtobuf(deps.identity.transportKey.reveal()),
       nodeInfo: { name: 'llm-node', version: options.version, userAgent: `llm-node/${options.version}` },
-      addresses: { listen: options.listen.filter((addr) => quic !== undefined || !addr.includes('/quic')) },
-      transports: quic === undefined ? [tcp()] : [tcp(), quic],
+      addresses: {
+        listen: options.listen.filter((addr) => quic !== undefined || !addr.includes('/quic')),
+        appendAnnounce: [...options.announce],
+      },
+      transports: [tcp(), ...(quic === undefined ? [] : [quic]), deps.relays.transport],
+      connectionGater: deps.relays.gater,
       connectionEncrypters: [singleWrite(noise())],
       ...(options.preSharedKey === undefined ? {} : { connectionProtector: gate(options.preSharedKey) }),
       streamMuxers: [yamux(yamuxSettings)],
       peerDiscovery: discovery === undefined ? [] : [discovery.factory],
-      services: { identify: identify(), ping: ping(pingSettings), ...dhtServices(options, deps.checkRecord) },
+      services: {
+        identify: identify(),
+        identifyPush: identifyPush(),
+        ping: ping(pingSettings),
+        ...reachServices(options),
+        ...dhtServices(options, deps.checkRecord),
+      },
       ...(datastore === undefined ? {} : { datastore }),
     })
     if (discovery !== undefined) host.addEventListener('start', () => discovery.askAgain())
@@ -90,6 +126,28 @@ export async function createHost(
 /** Everything on the wire is enciphered with the network's key, down to the first negotiation (libp2p's pnet v1). */
 function gate(key: Secret): ReturnType<typeof preSharedKey> {
   return preSharedKey({ psk: utf8(`/key/swarm/psk/1.0.0/\n/base16/\n${toHex(key.reveal())}`) })
+}
+
+/** Finding out and improving how others reach this node. */
+function reachServices({ upnp, relay }: HostOptions) {
+  return {
+    addresses: ({ addressManager }: { addressManager: OwnAddresses }) => addressManager,
+    relayServer: relayServerService(relay),
+    autonat: autoNATv2({ timeout: p2pLimits.connectMs + 5_000, maxInboundStreams: p2pLimits.otherStreams }),
+    holePunch: holePunchService(),
+    ...(upnp ? { upnp: uPnPNAT({ portMappingDescription: 'llm-node' }) } : {}),
+  }
+}
+
+/** What libp2p's AutoNAT keeps inside: it asks each peer once, when that one connects. */
+interface AutonatInside {
+  readonly client?: { verifyExternalAddresses?(connection: Connection): Promise<void> }
+}
+
+/** Asks a peer to dial this node's addresses that nobody has dialled yet. */
+export function askToDial(host: Host, connection: Connection, logger: Logger): void {
+  const { client } = host.services.autonat as AutonatInside
+  client?.verifyExternalAddresses?.(connection).catch((err) => logger.debug({ err }, 'asking a peer to dial back'))
 }
 
 function dhtServices({ dht, network }: HostOptions, check: RecordCheck) {
@@ -125,6 +183,8 @@ async function quicTransport(logger: Logger): Promise<TransportFactory | undefin
     return quic({
       // protocol.md §6: links that carry circuits notice a dead end within 3 s.
       maxIdleTimeout: 3_000,
+      // It cannot be broken off: without UDP the next address has its turn after this.
+      handshakeTimeout: p2pLimits.connectAddressMs,
       keepAliveInterval: 1_000,
       maxConcurrentStreamLimit: p2pLimits.circuitStreams + 64,
       maxStreamData: p2pLimits.streamBufferBytes,
@@ -138,6 +198,7 @@ async function quicTransport(logger: Logger): Promise<TransportFactory | undefin
 
 function connectionSettings(
   limits: HostLimits,
+  links: Pick<Links, 'preferred'>,
 ): Pick<Libp2pOptions, 'connectionManager' | 'connectionMonitor' | 'peerStore'> {
   return {
     connectionManager: {
@@ -146,7 +207,9 @@ function connectionSettings(
       maxIncomingPendingConnections: limits.inboundPending,
       dialTimeout: p2pLimits.connectMs,
       addressDialTimeout: p2pLimits.connectAddressMs,
-      maxPeerAddrsToDial: p2pLimits.addressesPerPeer,
+      maxPeerAddrsToDial: 2 * p2pLimits.addressesPerPeer,
+      addressSorter: (a, b) =>
+        compareDialAddrs(a.multiaddr, b.multiaddr, { isOwnNetwork, preferred: (peerId) => links.preferred(peerId) }),
     },
     // A run of the engine can delay one answer: one lost ping is no reason to drop circuits (js-libp2p#3463).
     connectionMonitor: { abortConnectionOnPingFailure: false },

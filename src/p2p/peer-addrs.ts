@@ -1,3 +1,5 @@
+import { BlockList, isIPv4 } from 'node:net'
+import { networkInterfaces } from 'node:os'
 import { peerIdFromString } from '@libp2p/peer-id'
 import { isLinkLocal, isLoopback, isPrivate } from '@libp2p/utils'
 import { type Multiaddr, multiaddr } from '@multiformats/multiaddr'
@@ -20,9 +22,19 @@ export function listenAddrs(host: string, port: number, transports: readonly Tra
   return transports.map((name) => (name === 'tcp' ? `${base}/tcp/${port}` : `${base}/udp/${port}/quic-v1`))
 }
 
+/** Through a relay. */
+export function isRelayedAddr(addr: Multiaddr): boolean {
+  return addr.toString().includes('/p2p-circuit')
+}
+
+export function transportOf(addr: Multiaddr): 'tcp' | 'quic' | 'relay' {
+  const text = addr.toString()
+  return text.includes('/p2p-circuit') ? 'relay' : text.includes('/quic') ? 'quic' : 'tcp'
+}
+
 /** Loopback, link-local or private: LAN rules apply (protocol.md §3). Relayed addresses are never local. */
 export function isLocalAddr(addr: Multiaddr): boolean {
-  if (addr.toString().includes('/p2p-circuit')) return false
+  if (isRelayedAddr(addr)) return false
   return isLoopback(addr) || isLinkLocal(addr) || isPrivate(addr)
 }
 
@@ -39,16 +51,61 @@ export function publicSubnet(addr: Multiaddr): string | undefined {
 }
 
 /**
- * The addresses worth telling others, without the PeerId, at most p2pLimits.addressesPerPeer: public ones first; loopback
- * ones only when there is nothing else, which is a swarm on one machine.
+ * The addresses worth telling others, without the PeerId, at most p2pLimits.addressesPerPeer: public ones first, then one
+ * of each relay, then local ones; loopback ones only when there is nothing else, which is a swarm on one machine.
  */
 export function shareableAddrs(addrs: readonly Multiaddr[]): string[] {
-  const plain = addrs.map((addr) => withoutPeerId(addr))
-  const beyond = plain.filter((addr) => !isLoopback(addr))
-  const chosen = beyond.length > 0 ? beyond : plain
-  const sorted = [...chosen].sort((a, b) => Number(isLocalAddr(a)) - Number(isLocalAddr(b)))
-  const texts = sorted.filter((addr) => addr.bytes.length <= p2pLimits.multiaddrBytes).map((addr) => addr.toString())
+  const plain = addrs.map((addr) => withoutPeerId(addr)).filter((addr) => addr.bytes.length <= p2pLimits.multiaddrBytes)
+  const direct = plain.filter((addr) => !isRelayedAddr(addr))
+  const beyond = direct.filter((addr) => !isLoopback(addr))
+  const [near, far] = [beyond.length > 0 ? beyond : direct, direct.filter((addr) => !isLocalAddr(addr))]
+  // TCP: whoever comes from afar may be without UDP.
+  const relayed = new Map<string, Multiaddr>()
+  for (const addr of plain.filter(isRelayedAddr)) {
+    const relay = /\/p2p\/([^/]+)\/p2p-circuit/.exec(addr.toString())?.[1] ?? ''
+    if (!relayed.has(relay) || addr.toString().includes('/tcp/')) relayed.set(relay, addr)
+  }
+  const texts = [...far, ...relayed.values(), ...near].map(String)
   return [...new Set(texts)].slice(0, p2pLimits.addressesPerPeer)
+}
+
+/**
+ * In which order a dial tries addresses: this machine's own network, then public ones, loopback, relays, and at last other
+ * private networks, where somebody else may live; within each the preferred transport first.
+ */
+export function compareDialAddrs(
+  a: Multiaddr,
+  b: Multiaddr,
+  options: { isOwnNetwork(ip: string): boolean; preferred(peerId: string): TransportName },
+): -1 | 0 | 1 {
+  const rank = (addr: Multiaddr): number => {
+    if (isRelayedAddr(addr)) return 3
+    if (isLoopback(addr)) return 2
+    if (!isLocalAddr(addr)) return 1
+    const [first] = addr.getComponents()
+    return first?.value !== undefined && options.isOwnNetwork(first.value) ? 0 : 4
+  }
+  const late = (addr: Multiaddr): number => {
+    const last = addr.getComponents().at(-1)
+    const peerId = last?.name === 'p2p' ? (last.value ?? '') : ''
+    return addr.toString().includes('/quic') === (options.preferred(peerId) === 'quic') ? 0 : 1
+  }
+  const order = rank(a) - rank(b) || late(a) - late(b)
+  return order < 0 ? -1 : order > 0 ? 1 : 0
+}
+
+/** Whether an IPv4 address lies in a network to which this machine itself belongs. */
+export function isOwnNetwork(ip: string): boolean {
+  if (!isIPv4(ip)) return false
+  return Object.values(networkInterfaces()).some((entries) =>
+    entries?.some(({ family, cidr }) => {
+      if (family !== 'IPv4' || cidr === null) return false
+      const [net = '', bits = '32'] = cidr.split('/')
+      const list = new BlockList()
+      list.addSubnet(net, Number(bits), 'ipv4')
+      return list.check(ip, 'ipv4')
+    }),
+  )
 }
 
 /** Drops a trailing /p2p/PEERID. */

@@ -1,19 +1,28 @@
-import type { Connection, PeerInfo } from '@libp2p/interface'
+import type { PeerInfo } from '@libp2p/interface'
 import { LlmNodeError } from '../base/errors.ts'
 import { p2pLimits } from '../base/limits.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Secret } from '../base/secret.ts'
-import { CIRCUIT_HEADER_BYTES, CIRCUIT_PROTOCOL, circuitFrameLength } from './circuit-frames.ts'
+import { CIRCUIT_PROTOCOL } from './circuit-frames.ts'
+import { acceptCircuits, circuitRules } from './circuit-streams.ts'
+import { type ConnectionInfo, describeConnection } from './connection-info.ts'
 import { createDht, type Dht } from './dht.ts'
 import type { RecordCheck } from './dht-service.ts'
 import type { FramedStream } from './framed-stream.ts'
 import type { Identity } from './identity.ts'
-import { createHost, type Host, type HostLimits, type HostOptions } from './libp2p-host.ts'
+import type { Reachability } from './judge-reachability.ts'
+import { askToDial, createHost, type Host, type HostLimits, type HostOptions } from './libp2p-host.ts'
+import { createLinks, type Links, type Upgrades } from './links.ts'
+import { listenError } from './listen-error.ts'
 import { createLocalPeers } from './local-peers.ts'
-import { isLocalAddr, listenAddrs, type PeerTarget, shareableAddrs, type TransportName } from './peer-addrs.ts'
+import { listenAddrs, type PeerTarget, shareableAddrs, type TransportName } from './peer-addrs.ts'
+import { pingConnection } from './ping-connection.ts'
+import { createReachabilityWatch, type ReachabilityWatch } from './reachability.ts'
 import { createRedialler } from './redial.ts'
+import { createRelayClient, type RelayClient } from './relay-client.ts'
+import type { RelayCapacity } from './relay-server.ts'
 import { createRequester, handleRequests, type Requester, type RequestHandler } from './requests.ts'
-import { connectTo, type FrameRules, frameStream, meetAt, openConnections, openStream } from './streams.ts'
+import { connectTo, meetAt, openStream } from './streams.ts'
 
 export interface PeerNodeOptions {
   /** VER: name of the network (network.ts); two names never mix. */
@@ -37,17 +46,26 @@ export interface PeerNodeOptions {
   readonly limits?: HostLimits
   /** Take part in the network's DHT. Default false: adverts alone, for a swarm whose members all meet. */
   readonly dht?: boolean
+  /** Ask the router to forward the ports (UPnP). Default false. */
+  readonly upnp?: boolean
+  /** Multiaddrs of ports that the router forwards to this machine. */
+  readonly announce?: readonly string[]
+  /** Let others come in through this node once it can be dialled. Default: not at all. */
+  readonly relay?: RelayCapacity | undefined
+  /** The owner vouches that others can dial this machine's public addresses, and it relays at once: a bootstrap node. */
+  readonly vouched?: boolean
 }
 
-export interface ConnectionInfo {
-  readonly peerId: string
-  readonly addr: string
-  readonly direction: 'inbound' | 'outbound'
-  readonly transport: 'tcp' | 'quic' | 'relay'
-  readonly isLocal: boolean
-  /** Last round trip, whole milliseconds; null while unknown. */
-  readonly rttMs: number | null
-  readonly openedMs: number
+/** How this node is reached, and what it does for others in that respect. */
+export interface ReachabilityReport extends Reachability {
+  /** PeerIds of the relays through which others come in. */
+  readonly relays: readonly string[]
+  /** IP addresses under which peers outside see this node. */
+  readonly seenAs: readonly string[]
+  /** Relayed connections since the start, and how many a direct one has followed. */
+  readonly upgrades: Upgrades
+  /** What this node relays itself; null while it does not. */
+  readonly relaying: { readonly reservations: number; readonly connections: number } | null
 }
 
 /** The node's place in the libp2p network. Structurally a CircuitTransport of src/onion/ports.ts. */
@@ -63,7 +81,12 @@ export interface PeerNode extends Requester {
   /** Starts listening and finding peers. Throws PORT_IN_USE. Idempotent. */
   start(): Promise<void>
   stop(): Promise<void>
+  reachability(): ReachabilityReport
+  /** The word or the reason has changed. */
+  onReachability(handler: () => void): void
   isConnected(peerId: string): boolean
+  /** The connection that is used for the peer. */
+  connectionTo(peerId: string): ConnectionInfo | undefined
   connections(): readonly ConnectionInfo[]
   /** Makes sure that there is a connection. Throws PEER_UNREACHABLE, ABORTED. */
   connect(target: PeerTarget, options: { signal: AbortSignal }): Promise<void>
@@ -88,8 +111,6 @@ export interface PeerNode extends Requester {
   ping(peerId: string, options: { signal: AbortSignal }): Promise<number>
 }
 
-const circuitRules: FrameRules = { headerBytes: CIRCUIT_HEADER_BYTES, frameLength: circuitFrameLength }
-
 /** Throws HOME_IN_USE, HOME_UNUSABLE, BAD_INPUT (a bootstrap address). */
 export async function createPeerNode(
   options: PeerNodeOptions,
@@ -102,32 +123,39 @@ export async function createPeerNode(
     throw new LlmNodeError('PEER_REFUSED', 'This node keeps no records.')
   }
   let onFound: (peer: PeerInfo) => void = () => {}
+  const nowMs = () => performance.now()
+  const links = createLinks({ both: transports.length > 1 && options.preSharedKey === undefined }, { logger, nowMs })
+  const known = new Set((options.bootstrap ?? []).map((addr) => addr.split('/p2p/')[1]))
+  const relays = createRelayClient({ isRelay: (peerId) => known.has(peerId) }, { logger, nowMs })
   const { host, close } = await createHost(hostOptions(options, transports, listen), {
     identity: deps.identity,
     logger,
     onFound: (peer) => onFound(peer),
     checkRecord: (key, value) => checkRecord(key, value),
+    relays,
+    links,
   })
+  const reach = watchReachability(host, options, { relays, logger, nowMs })
   const redialler = createRedialler({ bootstrap: options.bootstrap ?? [] }, { host, logger })
   const localPeers = createLocalPeers({ host, logger })
   onFound = localPeers.found
-  const circuits = await acceptCircuits(host)
+  const parts: NodeParts = { options, host, links, reach, relays, circuits: await acceptCircuits(host) }
+  const services = [links, reach.watch, redialler]
   const state = { started: false, stopped: undefined as Promise<void> | undefined }
   const stopAll = async (): Promise<void> => {
-    redialler.stop()
-    localPeers.stop()
+    for (const service of [...services, localPeers]) service.stop()
     await host.stop()
     await close()
   }
   return {
-    ...describeHost(host, options.network),
-    ...createRequester(host),
+    ...speak(parts),
     dht: joinDht(host, (check) => {
       checkRecord = check
     }),
     async start() {
       if (state.started) return
       state.started = true
+      links.start(host)
       try {
         await host.start()
       } catch (error) {
@@ -135,14 +163,57 @@ export async function createPeerNode(
         await state.stopped.catch(() => {})
         throw listenError(error, listen)
       }
+      reach.watch.start()
       redialler.start()
     },
     stop: () => (state.stopped ??= stopAll()),
+  }
+}
+
+interface NodeParts {
+  readonly options: PeerNodeOptions
+  readonly host: Host
+  readonly links: Links
+  readonly relays: RelayClient
+  readonly reach: { readonly watch: ReachabilityWatch; onChange(handler: () => void): void }
+  readonly circuits: { onLink(handler: (link: FramedStream) => void): void }
+}
+
+function watchReachability(
+  host: Host,
+  options: PeerNodeOptions,
+  { relays, logger, nowMs }: { relays: RelayClient; logger: Logger; nowMs: () => number },
+): NodeParts['reach'] {
+  const handlers = new Set<() => void>()
+  const watch = createReachabilityWatch(
+    { vouched: options.vouched ?? false, serveRelay: options.relay !== undefined },
+    {
+      host,
+      addresses: host.services.addresses,
+      client: relays,
+      server: host.services.relayServer,
+      askToDial: (connection) => askToDial(host, connection, logger),
+      nowMs,
+      onChange: () => {
+        for (const handler of handlers) handler()
+      },
+    },
+  )
+  return { watch, onChange: (handler) => void handlers.add(handler) }
+}
+
+/** Everything but its life. */
+function speak(parts: NodeParts): Omit<PeerNode, 'start' | 'stop' | 'dht'> {
+  const { host, links, reach, circuits } = parts
+  return {
+    ...describeHost(parts),
+    ...createRequester({ host, links }),
     connect: async (target, { signal }) => {
-      await connectTo(host, target, signal)
+      await connectTo({ host, links }, target, signal)
     },
     meet: (addr, { signal }) => meetAt(host, addr, signal),
-    open: (target, { signal }) => openStream(host, target, { protocol: CIRCUIT_PROTOCOL, signal, rules: circuitRules }),
+    open: (target, { signal }) =>
+      openStream({ host, links }, target, { protocol: CIRCUIT_PROTOCOL, signal, rules: circuitRules }),
     onLink: (handler) => circuits.onLink(handler),
     handle: (protocol, { maxRequestBytes }, handler) => handleRequests(host, { protocol, maxRequestBytes }, handler),
     async onPeer(protocol, handlers) {
@@ -154,7 +225,8 @@ export async function createPeerNode(
     },
     onConnected: (handler) => host.addEventListener('peer:connect', ({ detail }) => handler(detail.toString())),
     onAddrs: (handler) => host.addEventListener('self:peer:update', () => handler()),
-    ping: (peerId, { signal }) => pingPeer(host, peerId, signal),
+    onReachability: (handler) => reach.onChange(handler),
+    ping: (peerId, { signal }) => pingPeer(links, peerId, signal),
   }
 }
 
@@ -174,6 +246,9 @@ function hostOptions(
     preSharedKey: options.preSharedKey,
     limits: options.limits ?? p2pLimits,
     dht: options.dht ?? false,
+    upnp: options.upnp ?? false,
+    announce: options.announce ?? [],
+    relay: options.relay ?? { reservations: 0, connections: 0, perPeer: 0 },
   }
 }
 
@@ -182,73 +257,42 @@ function joinDht(host: Host, onRecord: Dht['onRecord']): Dht | undefined {
   return dhts.length === 0 ? undefined : createDht(dhts, { self: host.peerId.toString(), onRecord })
 }
 
-function describeHost(host: Host, network: string): Pick<PeerNode, 'self' | 'network' | 'isConnected' | 'connections'> {
+function describeHost({
+  options,
+  host,
+  links,
+  reach,
+  relays,
+}: NodeParts): Pick<PeerNode, 'self' | 'network' | 'isConnected' | 'connections' | 'connectionTo' | 'reachability'> {
+  const { relayServer } = host.services
   return {
     self: { peerId: host.peerId.toString(), addrs: () => shareableAddrs(host.getMultiaddrs()) },
-    network,
-    isConnected: (peerId) => openConnections(host, peerId).length > 0,
+    network: options.network,
+    isConnected: (peerId) => links.open(peerId).length > 0,
     connections: () => host.getConnections().map(describeConnection),
+    connectionTo(peerId) {
+      const [best] = links.open(peerId)
+      return best === undefined ? undefined : describeConnection(best)
+    },
+    reachability: () => ({
+      ...reach.watch.state,
+      relays: relays.relays(),
+      seenAs: reach.watch.seenAs,
+      upgrades: links.upgrades,
+      relaying: relayServer.isOpen
+        ? { reservations: relayServer.nReservations, connections: relayServer.nConnections }
+        : null,
+    }),
   }
 }
 
-function describeConnection(connection: Connection): ConnectionInfo {
-  const addr = connection.remoteAddr.toString()
-  return {
-    peerId: connection.remotePeer.toString(),
-    addr,
-    direction: connection.direction,
-    transport: addr.includes('/p2p-circuit') ? 'relay' : addr.includes('/quic') ? 'quic' : 'tcp',
-    isLocal: isLocalAddr(connection.remoteAddr),
-    rttMs: connection.rtt ?? null,
-    openedMs: connection.timeline.open,
-  }
-}
-
-/** The handler is registered in any case: without it the limits of outbound circuit streams would be libp2p's 64. */
-async function acceptCircuits(host: Host): Promise<{ onLink(handler: (link: FramedStream) => void): void }> {
-  let handler: ((link: FramedStream) => void) | undefined
-  await host.handle(
-    CIRCUIT_PROTOCOL,
-    (stream, connection) => {
-      if (handler === undefined) stream.abort(new Error('no circuits here'))
-      else handler(frameStream(stream, connection, circuitRules))
-    },
-    {
-      maxInboundStreams: p2pLimits.circuitStreams,
-      maxOutboundStreams: p2pLimits.circuitStreams,
-      runOnLimitedConnection: true,
-    },
-  )
-  return {
-    onLink(next) {
-      handler = next
-    },
-  }
-}
-
-async function pingPeer(host: Host, peerId: string, signal: AbortSignal): Promise<number> {
-  const [connection] = openConnections(host, peerId)
+async function pingPeer(links: Links, peerId: string, signal: AbortSignal): Promise<number> {
+  const [connection] = links.open(peerId)
   if (connection === undefined) throw new LlmNodeError('PEER_UNREACHABLE', `There is no connection to ${peerId}.`)
   try {
-    return await host.services.ping.ping(connection.remotePeer, { signal })
+    const [ms = 0] = await pingConnection(connection, { signal })
+    return ms
   } catch (cause) {
     throw new LlmNodeError('PEER_UNREACHABLE', `${peerId} does not answer a ping.`, { cause })
   }
-}
-
-function listenError(error: unknown, listen: readonly string[]): LlmNodeError {
-  const text = error instanceof Error ? `${error.message} ${String(error.cause ?? '')}` : String(error)
-  if (/EADDRINUSE|in use/i.test(text)) {
-    return new LlmNodeError('PORT_IN_USE', `Another program already listens on ${listen.join(' or ')}.`, {
-      hint: 'Choose another port with --port, or 0 for any free one.',
-      cause: error,
-    })
-  }
-  if (/EADDRNOTAVAIL|EACCES|UnsupportedListenAddress|listened on/i.test(text)) {
-    return new LlmNodeError('BAD_CONFIG', `This machine cannot listen on ${listen.join(' or ')}.`, {
-      hint: 'Name an address of this machine and a port above 1023.',
-      cause: error,
-    })
-  }
-  return new LlmNodeError('INTERNAL', 'The network could not be started.', { cause: error })
 }

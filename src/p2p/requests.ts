@@ -3,7 +3,7 @@ import { p2pLimits } from '../base/limits.ts'
 import type { FramedStream } from './framed-stream.ts'
 import type { Host } from './libp2p-host.ts'
 import type { PeerTarget } from './peer-addrs.ts'
-import { type FrameRules, frameStream, openStream, throwIfAborted } from './streams.ts'
+import { type Dialler, type FrameRules, frameStream, openStream, throwIfAborted } from './streams.ts'
 
 /** One request, one answer, one stream each: u32 length | bytes in both directions. */
 const HEADER_BYTES = 4
@@ -69,16 +69,16 @@ export interface Requester {
  * Requests go out at most two at a time for each peer and protocol: the far end allows four streams, and one that was
  * answered counts until both ends have closed it.
  */
-export function createRequester(host: Host): Requester {
+export function createRequester(dialler: Dialler): Requester {
   const lanes = createLanes(2, p2pLimits.requestsWaiting)
   return {
     request: (target, protocol, body, options) =>
-      lanes.run(`${target.peerId} ${protocol}`, () => exchange(host, target, protocol, body, options)),
+      lanes.run(`${target.peerId} ${protocol}`, () => exchange(dialler, target, protocol, body, options)),
   }
 }
 
 async function exchange(
-  host: Host,
+  dialler: Dialler,
   target: PeerTarget,
   protocol: string,
   body: Uint8Array,
@@ -89,7 +89,7 @@ async function exchange(
   const signal = options.signal === undefined ? timeout : AbortSignal.any([options.signal, timeout])
   try {
     const rules = lengthRules(options.maxResponseBytes)
-    const stream = await openStream(host, target, { protocol, signal, rules })
+    const stream = await openStream(dialler, target, { protocol, signal, rules })
     return await oneAnswer(stream, prefixed(body), signal)
   } catch (error) {
     throwIfAborted(options.signal)

@@ -3,7 +3,8 @@ import { LlmNodeError } from '../base/errors.ts'
 import { p2pLimits } from '../base/limits.ts'
 import { createFramedStream, type FramedStream } from './framed-stream.ts'
 import type { Host } from './libp2p-host.ts'
-import { dialAddrs, isLocalAddr, type PeerTarget, parseMultiaddr, parsePeerId, publicSubnet } from './peer-addrs.ts'
+import type { Links } from './links.ts'
+import { dialAddrs, isLocalAddr, type PeerTarget, parseMultiaddr, publicSubnet } from './peer-addrs.ts'
 
 export interface FrameRules {
   readonly headerBytes: number
@@ -19,16 +20,18 @@ export function frameStream(stream: Stream, connection: Connection, rules: Frame
   })
 }
 
-export function openConnections(host: Host, peerId: string): Connection[] {
-  return host.getConnections(parsePeerId(peerId)).filter((connection) => connection.status === 'open')
+/** What opens connections, and knows which one to use. */
+export interface Dialler {
+  readonly host: Host
+  readonly links: Pick<Links, 'open'>
 }
 
 /**
  * A connection whose far end is proven to be `target.peerId`: an open one, or a new one within p2pLimits.connectMs.
  * Throws PEER_UNREACHABLE, ABORTED.
  */
-export async function connectTo(host: Host, target: PeerTarget, signal: AbortSignal): Promise<Connection> {
-  return openConnections(host, target.peerId)[0] ?? (await dial(host, target, signal))
+export async function connectTo(dialler: Dialler, target: PeerTarget, signal: AbortSignal): Promise<Connection> {
+  return dialler.links.open(target.peerId)[0] ?? (await dial(dialler.host, target, signal))
 }
 
 async function dial(host: Host, target: PeerTarget, signal: AbortSignal): Promise<Connection> {
@@ -75,13 +78,13 @@ export async function meetAt(host: Host, addr: string, signal: AbortSignal): Pro
  * is left alone, other streams may live on it. Throws PEER_UNREACHABLE, ABORTED.
  */
 export async function openStream(
-  host: Host,
+  { host, links }: Dialler,
   target: PeerTarget,
   options: { protocol: string; signal: AbortSignal; rules: FrameRules },
 ): Promise<FramedStream> {
   const { protocol, signal, rules } = options
   throwIfAborted(signal)
-  const [existing] = openConnections(host, target.peerId)
+  const [existing] = links.open(target.peerId)
   if (existing !== undefined) {
     const timeout = AbortSignal.timeout(p2pLimits.connectAddressMs)
     try {

@@ -1,0 +1,232 @@
+import type { IdentifyResult } from '@libp2p/interface'
+import type { Multiaddr } from '@multiformats/multiaddr'
+import { reachabilityLimits } from '../base/limits-reach.ts'
+import { judgeReachability, type Reachability } from './judge-reachability.ts'
+import type { Host } from './libp2p-host.ts'
+import { isLocalAddr, isRelayedAddr, parseMultiaddr } from './peer-addrs.ts'
+import type { RelayClient } from './relay-client.ts'
+import type { RelayServer } from './relay-server.ts'
+
+/** What libp2p knows about this node's own addresses. */
+export interface OwnAddresses {
+  getAddressesWithMetadata(): {
+    readonly multiaddr: Multiaddr
+    readonly verified: boolean
+    readonly type: string
+    readonly lastVerified?: number
+  }[]
+  confirmObservedAddr(addr: Multiaddr, options: { type: 'transport' | 'observed'; ttl: number }): void
+  removeObservedAddr(addr: Multiaddr): void
+  addPublicAddressMapping(ip: string, port: number, outerIp: string, outerPort: number, protocol: 'tcp' | 'udp'): void
+}
+
+export interface ReachabilityWatch {
+  readonly state: Reachability
+  /** Addresses under which peers outside see this node. */
+  readonly seenAs: readonly string[]
+  start(): void
+  stop(): void
+}
+
+export interface ReachabilityOptions {
+  /** The owner vouches for the public addresses of this machine: a bootstrap node, which nobody can prove first. */
+  readonly vouched: boolean
+  /** Others may come in through this node once it is public. */
+  readonly serveRelay: boolean
+}
+
+interface Deps {
+  readonly host: Host
+  readonly addresses: OwnAddresses
+  readonly client: RelayClient
+  readonly server: RelayServer
+  /** Asks a peer to dial back now. */
+  readonly askToDial: (connection: IdentifyResult['connection']) => void
+  readonly nowMs: () => number
+  readonly onChange: () => void
+}
+
+const AUTONAT_PROTOCOL = '/libp2p/autonat/2/dial-request'
+const FOR_EVER_MS = 10 * 365 * 86_400_000
+
+/** Finds out how others reach this node, tells them its addresses accordingly, and serves as a relay when it can. */
+export function createReachabilityWatch(options: ReachabilityOptions, deps: Deps): ReachabilityWatch {
+  return new Watch(options, deps)
+}
+
+class Watch implements ReachabilityWatch {
+  readonly #options: ReachabilityOptions
+  readonly #deps: Deps
+  readonly #startedMs: number
+  /** Own public addresses told to others before somebody has proven them, and when libp2p noted that. */
+  readonly #trusted = new Map<string, number | undefined>()
+  readonly #refuted = new Set<string>()
+  readonly #seenAs = new Set<string>()
+  readonly #relayed = new Map<string, Multiaddr>()
+  #outsideSinceMs: number | undefined
+  #state: Reachability
+  #timer: NodeJS.Timeout | undefined
+  #queued = false
+  #stopped = false
+
+  constructor(options: ReachabilityOptions, deps: Deps) {
+    this.#options = options
+    this.#deps = deps
+    this.#startedMs = deps.nowMs()
+    this.#state = judgeReachability({ proven: [], unproven: [], relays: 0, ageMs: 0, outsideMs: null, port: null })
+  }
+
+  get state(): Reachability {
+    return this.#state
+  }
+
+  get seenAs(): readonly string[] {
+    return [...this.#seenAs]
+  }
+
+  start(): void {
+    const { host, client } = this.#deps
+    host.addEventListener('peer:identify', ({ detail }) => this.#met(detail))
+    host.addEventListener('self:peer:update', () => this.#soon())
+    client.start(host, () => this.#look())
+    this.#look()
+    this.#timer = setInterval(() => this.#look(), reachabilityLimits.everyMs)
+    this.#timer.unref()
+  }
+
+  stop(): void {
+    this.#stopped = true
+    clearInterval(this.#timer)
+    this.#deps.client.stop()
+  }
+
+  #met({ connection, protocols, observedAddr }: IdentifyResult): void {
+    if (connection.limits !== undefined || isLocalAddr(connection.remoteAddr)) return
+    if (!protocols.includes(AUTONAT_PROTOCOL)) return
+    this.#outsideSinceMs ??= this.#deps.nowMs()
+    if (observedAddr !== undefined && this.#guess(observedAddr)) this.#deps.askToDial(connection)
+    this.#soon()
+  }
+
+  /** A router may forward our own port without having told anybody: whoever dials back will prove it. */
+  #guess(observed: Multiaddr): boolean {
+    const [first] = observed.getComponents()
+    const ip = first?.value
+    if (first?.name !== 'ip4' || ip === undefined || isLocalAddr(observed)) return false
+    const listening = this.#listening()
+    if (listening.some(({ host }) => host === ip) || this.#seenAs.has(ip)) return false
+    if (this.#seenAs.size >= reachabilityLimits.guesses) return false
+    this.#seenAs.add(ip)
+    for (const { host, port, protocol } of listening) {
+      this.#deps.addresses.addPublicAddressMapping(host, port, ip, port, protocol)
+    }
+    return listening.length > 0
+  }
+
+  /** IPv4 addresses of the own network on which this node listens. */
+  #listening(): { host: string; port: number; protocol: 'tcp' | 'udp' }[] {
+    return this.#deps.addresses.getAddressesWithMetadata().flatMap(({ multiaddr, type }) => {
+      const [ip, transport] = multiaddr.getComponents()
+      if (type !== 'transport' || ip?.name !== 'ip4' || ip.value === undefined || ip.value.startsWith('127.')) return []
+      if (transport?.name !== 'tcp' && transport?.name !== 'udp') return []
+      return [{ host: ip.value, port: Number(transport.value), protocol: transport.name }]
+    })
+  }
+
+  #soon(): void {
+    if (this.#queued || this.#stopped) return
+    this.#queued = true
+    setTimeout(() => {
+      this.#queued = false
+      this.#look()
+    }, 50).unref()
+  }
+
+  #look(): void {
+    if (this.#stopped) return
+    const { client, server, nowMs } = this.#deps
+    const now = nowMs()
+    const outsideMs = this.#outsideSinceMs === undefined ? null : now - this.#outsideSinceMs
+    const { proven, unproven } = this.#sort(outsideMs !== null && outsideMs >= reachabilityLimits.provenMs)
+    const direct = proven.length > 0
+    // Who has a public address waits for the answer; who has none needs none.
+    const waiting = unproven.some((addr) => !this.#refuted.has(addr))
+    client.want(!direct && !waiting)
+    if (direct && this.#options.serveRelay) void server.open()
+    else if (!direct && !this.#options.vouched) void server.close()
+    else if (this.#options.vouched && this.#options.serveRelay) void server.open()
+    this.#tellRelayed(client.addrs())
+    const relays = new Set(
+      client
+        .addrs()
+        .filter((addr) => !isLocalAddr(relayOf(addr)))
+        .map((addr) => relayOf(addr).toString()),
+    )
+    const relayIds = new Set([...relays].map((text) => text.split('/p2p/')[1]))
+    const port = this.#listening()[0]?.port ?? null
+    const ageMs = now - this.#startedMs
+    const state = judgeReachability({ proven, unproven, relays: relayIds.size, ageMs, outsideMs, port })
+    if (state.word === this.#state.word && state.reason === this.#state.reason) return
+    this.#state = state
+    this.#deps.onChange()
+  }
+
+  /** A public address of this machine counts until somebody who could dial it has not. */
+  #sort(judged: boolean): { proven: { addr: string; mapped: boolean }[]; unproven: string[] } {
+    const { addresses } = this.#deps
+    const proven: { addr: string; mapped: boolean }[] = []
+    const unproven: string[] = []
+    for (const { multiaddr, type, verified, lastVerified } of addresses.getAddressesWithMetadata()) {
+      const addr = multiaddr.toString()
+      if (isRelayedAddr(multiaddr) || isLocalAddr(multiaddr)) continue
+      if (type !== 'transport') {
+        if (verified) proven.push({ addr, mapped: true })
+        continue
+      }
+      if (verified && this.#trusted.has(addr) && this.#trusted.get(addr) === lastVerified) {
+        if (this.#options.vouched) proven.push({ addr, mapped: false })
+        else unproven.push(addr)
+        if (judged && !this.#options.vouched) this.#refute(multiaddr)
+      } else if (verified) {
+        proven.push({ addr, mapped: false })
+      } else {
+        if (this.#options.vouched) proven.push({ addr, mapped: false })
+        else unproven.push(addr)
+        if (!this.#refuted.has(addr)) this.#trust(multiaddr)
+      }
+    }
+    return { proven, unproven }
+  }
+
+  #trust(addr: Multiaddr): void {
+    const { addresses } = this.#deps
+    addresses.confirmObservedAddr(addr, { type: 'transport', ttl: this.#options.vouched ? FOR_EVER_MS : 0 })
+    const noted = addresses.getAddressesWithMetadata().find(({ multiaddr }) => multiaddr.equals(addr))
+    this.#trusted.set(addr.toString(), noted?.lastVerified)
+  }
+
+  #refute(addr: Multiaddr): void {
+    this.#refuted.add(addr.toString())
+    this.#trusted.delete(addr.toString())
+    this.#deps.addresses.removeObservedAddr(addr)
+  }
+
+  #tellRelayed(addrs: readonly Multiaddr[]): void {
+    const wanted = new Map(addrs.map((addr) => [addr.toString(), addr]))
+    for (const [text, addr] of this.#relayed) {
+      if (wanted.has(text)) continue
+      this.#relayed.delete(text)
+      this.#deps.addresses.removeObservedAddr(addr)
+    }
+    for (const [text, addr] of wanted) {
+      if (this.#relayed.has(text)) continue
+      this.#relayed.set(text, addr)
+      // As one that was observed: libp2p asks nobody to prove these again.
+      this.#deps.addresses.confirmObservedAddr(addr, { type: 'observed', ttl: FOR_EVER_MS })
+    }
+  }
+}
+
+function relayOf(addr: Multiaddr): Multiaddr {
+  return parseMultiaddr(addr.toString().split('/p2p-circuit')[0] ?? '')
+}
