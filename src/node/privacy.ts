@@ -11,7 +11,7 @@ import { type Guard, keepGuards, presentGuards, type Relay } from '../coverage/g
 import type { PeerPlace } from '../coverage/path.ts'
 import type { SwarmPeer } from '../coverage/swarm-peers.ts'
 import { networkOf } from '../p2p/public-network.ts'
-import type { Privacy } from '../pipeline/entry.ts'
+import type { Privacy } from '../pipeline/hop-contacts.ts'
 import { readIfPresent } from './home.ts'
 
 const guardsSchema = z.strictObject({

@@ -40,10 +40,10 @@ export function entryDeps(parts: NodeParts): AskDeps {
       swarm.holders(modelId, recipe).filter((holder) => holder.address !== identity.address),
     contact: (address, options) => swarm.contact(address, options),
     openRing: (options, run) => onion.openRing(options, run),
+    // A guest is gone before anybody asks again.
+    ...(guest ? {} : { prepareRing: (options) => onion.prepareRing(options), idle, chats }),
     nextChange: (signal) => swarm.nextChange(signal),
     exclusions,
     privacy,
-    // A guest is gone before anybody asks again.
-    ...(guest ? {} : { idle, chats }),
   }
 }

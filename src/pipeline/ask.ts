@@ -10,7 +10,7 @@ import { createAttempts, type Failover } from './attempts.ts'
 import type { ChainHop } from './chain.ts'
 import type { ChatProfiles } from './chat-profiles.ts'
 import { createDrafter } from './drafter.ts'
-import type { EntryDeps, EntryModel, OpenedChain } from './entry.ts'
+import { type EntryDeps, type EntryModel, type OpenedChain, prepareChain } from './entry.ts'
 import { type FinishReason, generate } from './generate.ts'
 import type { IdleChains } from './idle-chains.ts'
 import { createMailbox, type Mailbox } from './mailbox.ts'
@@ -212,6 +212,8 @@ function startSession(model: AskableModel, wish: SessionWish, deps: AskDeps) {
       if (current === undefined) throw new LlmNodeError('INTERNAL', 'An answer without a chain.')
       const released = idle === undefined ? undefined : session.release()
       if (released !== undefined) idle?.put(owner, released)
+      // Each chat has a circuit of its own; who has begun one will begin another.
+      if (released !== undefined) void prepareChain(model, { ...request, profile: asked }, deps)
       return current
     },
   }

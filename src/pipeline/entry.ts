@@ -3,13 +3,14 @@ import { isLlmNodeError, LlmNodeError } from '../base/errors.ts'
 import { onionLimits, pipelineLimits } from '../base/limits.ts'
 import { type Span, spanLength } from '../base/span.ts'
 import type { LayerHolder } from '../coverage/map.ts'
-import { type AskedProfile, clashOf, findGuardedRoute, type PeerPlace, type Profile } from '../coverage/path.ts'
+import { type AskedProfile, findGuardedRoute, type PeerPlace, type Profile } from '../coverage/path.ts'
 import { findRoute, type Route } from '../coverage/route.ts'
 import type { ModelSpec } from '../model/spec.ts'
 import type { HopTarget, Ring, RingOptions } from '../onion/ring.ts'
 import type { SpanRunner } from '../shard/runner.ts'
 import { type Chain, createLocalChain, createRingChain, joinChains } from './chain.ts'
 import type { Exclusions } from './exclusions.ts'
+import { type ContactDeps, contactsOf } from './hop-contacts.ts'
 import { namingOwnLayers } from './own-layers.ts'
 
 /** What the entry knows of one model it can ask: the ends are elsewhere, these are the layers. */
@@ -27,35 +28,14 @@ export interface EntryModel {
   readonly localDecodeMs: number | null
 }
 
-/** Where a hop is reached, from its signed contact record. */
-export interface HopContact {
-  readonly addressKey: Uint8Array
-  readonly onionKey: Uint8Array
-  readonly peerId: string
-  readonly addrs: readonly string[]
-}
-
-/** What the profiles go by. */
-export interface Privacy {
-  /** Relays for the ends of a circuit that are there now (coverage/guards.ts); `computing`: also those that hold layers. */
-  guards(options: { computing: boolean }): readonly PeerPlace[]
-  placeOf(address: string): PeerPlace
-  /** Addresses that may compute under `trusted`. */
-  readonly trusted: ReadonlySet<string>
-  /** The user allows hops of one family or network on one circuit. */
-  readonly mayShare: boolean
-}
-
-export interface EntryDeps {
+export interface EntryDeps extends ContactDeps {
   /** Who serves layers of a model in a recipe, as known now. */
   holders(modelId: Uint8Array, recipe: string): readonly LayerHolder[]
-  /** Throws PEER_UNREACHABLE when the record cannot be had. */
-  contact(address: string, options: { signal: AbortSignal }): Promise<HopContact>
   openRing(options: RingOptions, run: { signal: AbortSignal }): Promise<Ring>
+  /** Builds a circuit for such a ring in the background; openRing then has it. */
+  prepareRing?(options: RingOptions): void
   /** Resolves when something about the holders has changed, or with the signal. */
   nextChange?(signal: AbortSignal): Promise<void>
-  /** Without it there are no relays, and nobody is trusted. */
-  readonly privacy?: Privacy
   /** What failed lately, shared by the generations of a node. Default: each starts without. */
   readonly exclusions?: Exclusions
 }
@@ -322,32 +302,30 @@ export function stopsOf({ route, ends }: Pick<ChainPlan, 'route' | 'ends'>): rea
   return ends === undefined ? compute : [ends.front, ...compute, ends.back]
 }
 
+/**
+ * Builds a circuit for the next chat ahead, over the way that such a chat would take now. When it begins, its way is
+ * planned anew, and the circuit serves only if that is the same. Never throws.
+ */
+export async function prepareChain(model: EntryModel, request: ChainRequest, deps: EntryDeps): Promise<void> {
+  if (deps.prepareRing === undefined) return
+  try {
+    const plan = planChain(model, request, deps)
+    if (plan.route === undefined) return
+    const signal = AbortSignal.timeout(onionLimits.readyMs)
+    deps.prepareRing(await ringOptionsOf(model, { ...plan, route: plan.route }, deps, signal))
+  } catch {
+    // The next ask meets the same trouble and says it.
+  }
+}
+
 async function openRing(
   model: EntryModel,
   plan: ChainPlan & { route: Route },
   deps: EntryDeps,
   signal: AbortSignal,
 ): Promise<Chain> {
-  const { route, ends, maxContext, numericsClass, longRope } = plan
-  const stops = stopsOf(plan)
-  const contacts = await Promise.all(stops.map((address) => contactOf(address, deps, signal)))
-  if (ends !== undefined) requireDistinct(stops, deps)
-  const before = ends === undefined ? 0 : 1
-  const hops = contacts.map((contact, index): HopTarget => {
-    const span = route.hops[index - before]?.span
-    return span === undefined ? { role: 'relay', ...contact } : { role: 'compute', span, ...contact }
-  })
-  const ring = await deps.openRing(
-    {
-      hops,
-      modelId: model.modelId,
-      hiddenSize: model.spec.hiddenSize,
-      maxContext,
-      longRope,
-      numericsClass: fromHex(numericsClass ?? ANY_CLASS),
-    },
-    { signal },
-  )
+  const { route } = plan
+  const ring = await deps.openRing(await ringOptionsOf(model, plan, deps, signal), { signal })
   return createRingChain(ring, (index) => {
     const hop = route.hops[index]
     if (hop === undefined) throw new LlmNodeError('INTERNAL', 'A hop has no holder.')
@@ -355,29 +333,28 @@ async function openRing(
   })
 }
 
-/** Some records have only come now, and say whose the peers are. The next plan knows that. */
-function requireDistinct(stops: readonly string[], { privacy }: EntryDeps): void {
-  if (privacy === undefined) return
-  const clash = clashOf(
-    stops.map((address) => privacy.placeOf(address)),
-    privacy,
-  )
-  if (clash === undefined) return
-  throw new LlmNodeError('PEER_REFUSED', 'Two hops of the circuit belong to one person or network.', {
-    hint: 'Try again: another route is taken.',
-    meta: { address: stops[clash[1]] ?? '' },
+/** The plan's hops with what their contact records say. Throws PEER_UNREACHABLE, PEER_REFUSED. */
+async function ringOptionsOf(
+  model: EntryModel,
+  plan: ChainPlan & { route: Route },
+  deps: EntryDeps,
+  signal: AbortSignal,
+): Promise<RingOptions> {
+  const { route, ends, maxContext, numericsClass, longRope } = plan
+  const stops = stopsOf(plan)
+  const contacts = await contactsOf(stops, deps, { distinct: ends !== undefined, signal })
+  const before = ends === undefined ? 0 : 1
+  const hops = contacts.map((contact, index): HopTarget => {
+    const span = route.hops[index - before]?.span
+    return span === undefined ? { role: 'relay', ...contact } : { role: 'compute', span, ...contact }
   })
-}
-
-/** The error says whose record is missing, so that the next route leaves this peer out. */
-async function contactOf(address: string, deps: EntryDeps, signal: AbortSignal): Promise<HopContact> {
-  try {
-    return await deps.contact(address, { signal })
-  } catch (error) {
-    if (!isLlmNodeError(error, 'PEER_UNREACHABLE')) throw error
-    const { message, hint, meta, cause } = error
-    const details = { ...(hint === undefined ? {} : { hint }), meta: { ...meta, address }, cause }
-    throw new LlmNodeError('PEER_UNREACHABLE', message, details)
+  return {
+    hops,
+    modelId: model.modelId,
+    hiddenSize: model.spec.hiddenSize,
+    maxContext,
+    longRope,
+    numericsClass: fromHex(numericsClass ?? ANY_CLASS),
   }
 }
 

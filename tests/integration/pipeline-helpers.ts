@@ -18,7 +18,7 @@ import {
   ask,
 } from '../../src/pipeline/ask.ts'
 import type { ChatProfiles } from '../../src/pipeline/chat-profiles.ts'
-import type { HopContact, Privacy } from '../../src/pipeline/entry.ts'
+import type { HopContact, Privacy } from '../../src/pipeline/hop-contacts.ts'
 import { createHopServer, type HopServer } from '../../src/pipeline/hop-server.ts'
 import type { IdleChains } from '../../src/pipeline/idle-chains.ts'
 import { createTextModel } from '../../src/pipeline/text-model.ts'
@@ -148,6 +148,8 @@ export async function startEntry(
     idle?: IdleChains
     privacy?: Privacy
     chats?: ChatProfiles
+    /** Build circuits for the next chat ahead. */
+    ahead?: boolean
     /** Nodes that are known and hold no layers for this entry. */
     relays?: readonly ComputeNode[]
   } = {},
@@ -179,6 +181,7 @@ export async function startEntry(
     ...(options.idle === undefined ? {} : { idle: options.idle }),
     ...(options.privacy === undefined ? {} : { privacy: options.privacy }),
     ...(options.chats === undefined ? {} : { chats: options.chats }),
+    ...(options.ahead === true ? { prepareRing: (ringOptions) => onion.prepareRing(ringOptions) } : {}),
     holders: () => nodes.map((node) => node.holder),
     async contact(address) {
       const node = [...nodes, ...(options.relays ?? [])].find(({ holder }) => holder.address === address)
