@@ -1,7 +1,7 @@
 import { p2pLimits } from '../base/limits.ts'
 import { CIRCUIT_HEADER_BYTES, CIRCUIT_PROTOCOL, circuitFrameLength } from './circuit-frames.ts'
 import type { FramedStream } from './framed-stream.ts'
-import type { Host } from './libp2p-host.ts'
+import type { Host } from './host.ts'
 import { type FrameRules, frameStream } from './streams.ts'
 
 export const circuitRules: FrameRules = { headerBytes: CIRCUIT_HEADER_BYTES, frameLength: circuitFrameLength }

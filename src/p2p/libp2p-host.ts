@@ -2,12 +2,11 @@ import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { autoNATv2 } from '@libp2p/autonat-v2'
 import { privateKeyFromProtobuf } from '@libp2p/crypto/keys'
-import { type Identify, identify, identifyPush } from '@libp2p/identify'
-import type { Connection, Libp2p, PeerInfo } from '@libp2p/interface'
-import type { KadDHT } from '@libp2p/kad-dht'
+import { identify, identifyPush } from '@libp2p/identify'
+import type { Connection, PeerInfo } from '@libp2p/interface'
 import { mdns } from '@libp2p/mdns'
 import { noise } from '@libp2p/noise'
-import { type Ping, ping } from '@libp2p/ping'
+import { ping } from '@libp2p/ping'
 import { preSharedKey } from '@libp2p/pnet'
 import { tcp } from '@libp2p/tcp'
 import { uPnPNAT } from '@libp2p/upnp-nat'
@@ -21,13 +20,14 @@ import type { Logger } from '../base/logger.ts'
 import type { Secret } from '../base/secret.ts'
 import { createDhtService, type RecordCheck } from './dht-service.ts'
 import { holePunchService } from './hole-punch.ts'
+import type { Host, Services } from './host.ts'
 import type { Identity } from './identity.ts'
 import type { Links } from './links.ts'
 import { mdnsServiceTag } from './network.ts'
+import type { OwnAddresses } from './own-addresses.ts'
 import { compareDialAddrs, isOwnNetwork, type TransportName } from './peer-addrs.ts'
-import type { OwnAddresses } from './reachability.ts'
 import type { RelayClient } from './relay-client.ts'
-import { type RelayCapacity, type RelayServer, relayServerService } from './relay-server.ts'
+import { type RelayCapacity, relayServerService } from './relay-server.ts'
 import { singleWrite } from './single-write.ts'
 
 export interface HostOptions {
@@ -59,19 +59,6 @@ export interface HostLimits {
   readonly inboundPending: number
 }
 
-type Services = {
-  identify: Identify
-  identifyPush: unknown
-  holePunch: unknown
-  upnp?: unknown
-  ping: Ping
-  lanDht?: KadDHT
-  wanDht?: KadDHT
-  relayServer: RelayServer
-  addresses: OwnAddresses
-  autonat: unknown
-}
-export type Host = Libp2p<Services>
 type TransportFactory = NonNullable<Libp2pOptions['transports']>[number]
 
 /** The one place where libp2p is put together. `onFound` hears every mDNS answer, also of peers already known. */

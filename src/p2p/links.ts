@@ -5,7 +5,7 @@ import { linkLimits } from '../base/limits-reach.ts'
 import type { Logger } from '../base/logger.ts'
 import { chooseTransport, type Samples } from './choose-transport.ts'
 import { CIRCUIT_PROTOCOL } from './circuit-frames.ts'
-import type { Host } from './libp2p-host.ts'
+import type { Host } from './host.ts'
 import { isRelayedAddr, type TransportName, transportOf } from './peer-addrs.ts'
 import { pingConnection } from './ping-connection.ts'
 

@@ -1,7 +1,7 @@
 import type { PeerInfo } from '@libp2p/interface'
 import { p2pLimits } from '../base/limits.ts'
 import type { Logger } from '../base/logger.ts'
-import type { Host } from './libp2p-host.ts'
+import type { Host } from './host.ts'
 
 /** Dials peers that mDNS has found. */
 export interface LocalPeers {

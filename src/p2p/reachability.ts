@@ -1,24 +1,12 @@
 import type { IdentifyResult } from '@libp2p/interface'
 import type { Multiaddr } from '@multiformats/multiaddr'
 import { reachabilityLimits } from '../base/limits-reach.ts'
+import type { Host } from './host.ts'
 import { judgeReachability, type Reachability } from './judge-reachability.ts'
-import type { Host } from './libp2p-host.ts'
+import type { OwnAddresses } from './own-addresses.ts'
 import { isLocalAddr, isRelayedAddr, parseMultiaddr } from './peer-addrs.ts'
 import type { RelayClient } from './relay-client.ts'
 import type { RelayServer } from './relay-server.ts'
-
-/** What libp2p knows about this node's own addresses. */
-export interface OwnAddresses {
-  getAddressesWithMetadata(): {
-    readonly multiaddr: Multiaddr
-    readonly verified: boolean
-    readonly type: string
-    readonly lastVerified?: number
-  }[]
-  confirmObservedAddr(addr: Multiaddr, options: { type: 'transport' | 'observed'; ttl: number }): void
-  removeObservedAddr(addr: Multiaddr): void
-  addPublicAddressMapping(ip: string, port: number, outerIp: string, outerPort: number, protocol: 'tcp' | 'udp'): void
-}
 
 export interface ReachabilityWatch {
   readonly state: Reachability

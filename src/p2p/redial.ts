@@ -1,7 +1,7 @@
 import type { Multiaddr } from '@multiformats/multiaddr'
 import { p2pLimits } from '../base/limits.ts'
 import type { Logger } from '../base/logger.ts'
-import type { Host } from './libp2p-host.ts'
+import type { Host } from './host.ts'
 import { parseMultiaddr } from './peer-addrs.ts'
 
 /** libp2p dials peers with a tag of this beginning again after a loss (connection-manager/reconnect-queue). */

@@ -8,7 +8,7 @@ import { type Multiaddr, multiaddr } from '@multiformats/multiaddr'
 import { LlmNodeError } from '../base/errors.ts'
 import { relayLimits } from '../base/limits-reach.ts'
 import type { Logger } from '../base/logger.ts'
-import type { Host } from './libp2p-host.ts'
+import type { Host } from './host.ts'
 import { isLocalAddr } from './peer-addrs.ts'
 
 /** Holds places on relays, so that others reach a node that they cannot dial. */

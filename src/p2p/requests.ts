@@ -1,7 +1,7 @@
 import { isLlmNodeError, LlmNodeError } from '../base/errors.ts'
 import { p2pLimits } from '../base/limits.ts'
 import type { FramedStream } from './framed-stream.ts'
-import type { Host } from './libp2p-host.ts'
+import type { Host } from './host.ts'
 import type { PeerTarget } from './peer-addrs.ts'
 import { type Dialler, type FrameRules, frameStream, openStream, throwIfAborted } from './streams.ts'
 

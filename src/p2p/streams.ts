@@ -2,7 +2,7 @@ import type { Connection, Stream } from '@libp2p/interface'
 import { LlmNodeError } from '../base/errors.ts'
 import { p2pLimits } from '../base/limits.ts'
 import { createFramedStream, type FramedStream } from './framed-stream.ts'
-import type { Host } from './libp2p-host.ts'
+import type { Host } from './host.ts'
 import type { Links } from './links.ts'
 import { dialAddrs, isLocalAddr, type PeerTarget, parseMultiaddr, publicSubnet } from './peer-addrs.ts'
 
