@@ -17,6 +17,7 @@ import { modelsCommand } from './commands/models.ts'
 import { peersCommand } from './commands/peers.ts'
 import { pingCommand } from './commands/ping.ts'
 import { planCommand } from './commands/plan.ts'
+import { sessionsCommand } from './commands/sessions.ts'
 import { setupCommand } from './commands/setup.ts'
 import { startCommand } from './commands/start.ts'
 import { statusCommand } from './commands/status.ts'
@@ -39,6 +40,7 @@ const commands = [
   statusCommand,
   peersCommand,
   coverageCommand,
+  sessionsCommand,
   doctorCommand,
   modelsCommand,
   configCommand,

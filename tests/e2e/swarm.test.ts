@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import type { AskResult, CoverageBody, PeerBody, StatusBody } from '../../src/api/types.ts'
+import type { AskResult, CoverageBody, GenerationBody, PeerBody, StatusBody } from '../../src/api/types.ts'
 import { type ExpectedAnswer, expectedAnswer, runCli, runJson, type StartedNode } from './cli.ts'
 import { createSwarm, eventually, oneThread, type Swarm } from './swarm.ts'
 
@@ -118,6 +118,17 @@ test('a running node answers for its home, and a node without layers in the swar
   expect(wayOf(answer)).toEqual(['0-4 node1', '4-8 node2', '8-12 node3'])
   // The circuit of an answer is kept for the next one of its chat; a kept one answers the same.
   expectAnswer(await runJson<AskResult>(['ask', question, ...home]))
+  // Who could see what is said for every answer, and what the kept circuit holds at the others.
+  const own = await runJson<{ schema: string; generations: GenerationBody[] }>(['sessions', ...home.slice(0, 2)])
+  expect(own).toMatchObject({ schema: 'llm-node/sessions/1', sessions: [], relay: { on: true } })
+  expect(own.generations.map(({ state, profile }) => [state, profile])).toEqual([
+    ['done', 'direct'],
+    ['done', 'direct'],
+  ])
+  const held = await runJson(['sessions', '--home', swarm.sandbox.home('node2')])
+  expect(held).toMatchObject({ generations: [], sessions: [{ span: { start: 4, end: 8 } }] })
+  const told = await runCli(['sessions', '--home', swarm.sandbox.home('entry')])
+  expect(told.stdout).toMatch(/done +direct .*0-3 \S+, 4-7 \S+, 8-11 \S+\n/)
   const sampled = (seed: number) =>
     runJson<AskResult>(['ask', question, ...home.slice(0, 3), '--temperature', '3', '--seed', `${seed}`])
   const [first, again, other] = await Promise.all([sampled(7), sampled(7), sampled(8)])
