@@ -8,7 +8,8 @@ import { hasFusedRotation } from './graph-layer.ts'
 import { createKvCache, type KvCache, type KvLayer } from './kv.ts'
 import type { OrtBinding, OrtRuntime, OrtSession, OrtTensor } from './ort.ts'
 import type { RecipeId } from './recipe.ts'
-import { type RopeFactors, ropeTable } from './rope.ts'
+import type { RopeFactors } from './rope.ts'
+import { createRopeTables, type RopeTables } from './rope-tables.ts'
 import type { Schedulable, Work } from './scheduler.ts'
 import { createStaging, type RunBuffers, runRows, type Staging } from './staging.ts'
 
@@ -71,7 +72,7 @@ class SingleSlotExecutor implements Executor {
   readonly #noKv: OrtTensor
   readonly #staging: Staging
   readonly #runs = createBriefRuns()
-  readonly #tables: Tables
+  readonly #tables: RopeTables
 
   constructor(options: ExecutorOptions, deps: ExecutorDeps) {
     const { spec } = options
@@ -85,7 +86,7 @@ class SingleSlotExecutor implements Executor {
     this.#noKv = ort.createTensor('f32', [1, spec.nKvHeads, 0, spec.headDim])
     const keep = shardLimits.stagedRowCounts
     this.#staging = createStaging({ hiddenSize: spec.hiddenSize, width: spec.hiddenSize, keep }, ort)
-    this.#tables = createTables(spec, ort)
+    this.#tables = createRopeTables(spec, ort)
   }
 
   openSession(part: Span, maxPositions: number, factors: RopeFactors): RunSession {
@@ -177,48 +178,4 @@ function bindKv(binding: OrtBinding, layer: number, { keys, values }: KvLayer): 
   binding.output(names.presentK, keys)
   binding.input(names.pastV, values)
   binding.output(names.presentV, values)
-}
-
-interface TableTensors {
-  readonly rows: number
-  readonly cos: OrtTensor
-  readonly sin: OrtTensor
-}
-
-/** The rotation tables, as long as the longest session needs them; sessions on an older, shorter one keep it alive. */
-interface Tables {
-  /** Tables of at least `rows` positions. */
-  get(factors: RopeFactors, rows: number): TableTensors
-  release(): void
-}
-
-function createTables(spec: ModelSpec, ort: OrtRuntime): Tables {
-  const tables = new Map<RopeFactors, TableTensors>()
-  const create = (factors: RopeFactors, rows: number): TableTensors => {
-    const table = ropeTable(spec.rope, factors, rows)
-    const dims = [rows, spec.rope.rotaryDim / 2]
-    const cos = ort.createTensor('f32', dims)
-    const sin = ort.createTensor('f32', dims)
-    new Float32Array(cos.memory).set(table.cos)
-    new Float32Array(sin.memory).set(table.sin)
-    return { rows, cos, sin }
-  }
-  const drop = (table: TableTensors | undefined) => {
-    table?.cos.release()
-    table?.sin.release()
-  }
-  return {
-    get(factors: RopeFactors, rows: number): TableTensors {
-      const known = tables.get(factors)
-      if (known !== undefined && known.rows >= rows) return known
-      const table = create(factors, rows)
-      drop(known)
-      tables.set(factors, table)
-      return table
-    },
-    release() {
-      for (const table of tables.values()) drop(table)
-      tables.clear()
-    },
-  }
 }
