@@ -46,9 +46,13 @@ export const configSchema = z.strictObject({
         .regex(/^\d{1,5}\.\d{1,5}\.\d{1,5}$/, 'use three numbers, 1.2.3')
         .nullable()
         .default(null),
+      /** Ask the router to forward the port (UPnP), so that others can dial this node. */
+      upnp: z.boolean().default(true),
+      /** Multiaddrs of ports that were forwarded to this node by hand, told to others as they are. */
+      announce: z.array(z.string()).max(4).default([]),
       /** Address to listen on. */
       host: z.string().default('0.0.0.0'),
-      /** TCP port; null: 5561, or any free one when that is taken. */
+      /** TCP and UDP port; null: 5561, or any free one when that is taken. */
       port: z.int().min(0).max(65535).nullable().default(null),
     })
     .prefault({}),
@@ -128,6 +132,7 @@ const ENVIRONMENT: Readonly<
   LLM_NODE_NETWORK: ['network', 'name'],
   LLM_NODE_MDNS: ['network', 'mdns'],
   LLM_NODE_RELAY: ['network', 'relay'],
+  LLM_NODE_UPNP: ['network', 'upnp'],
   LLM_NODE_PROFILE: ['privacy', 'profile'],
   LLM_NODE_PORT: ['network', 'port'],
   LLM_NODE_THREADS: ['engine', 'threads'],

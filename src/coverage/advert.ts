@@ -12,6 +12,7 @@ import { LlmNodeError } from '../base/errors.ts'
 import { coverageLimits } from '../base/limits.ts'
 import { type Span, spanLength } from '../base/span.ts'
 import { assertAddressKey } from '../p2p/address.ts'
+import type { ReachabilityWord } from '../p2p/judge-reachability.ts'
 import { PEER_ID_BYTES, peerIdFromBytes, peerIdToBytes } from '../p2p/peer-id-bytes.ts'
 import { appendSignature, hasSignature, SIGNATURE_BYTES } from '../p2p/signing.ts'
 import { ADVERT_ID_BYTES, LINK_BYTES } from './heartbeat.ts'
@@ -36,9 +37,6 @@ export interface Serving {
   readonly layerDigests: Uint8Array
 }
 
-/** How others reach a node. `lan`: only from its own network. */
-export type Reachability = 'unknown' | 'lan' | 'public' | 'mapped' | 'relayed'
-
 /** A signed statement of what a node offers the swarm (swarm.md §2). */
 export interface Advert {
   /** Ed25519, 32 bytes. */
@@ -49,7 +47,7 @@ export interface Advert {
   readonly serving: readonly Serving[]
   /** Willing to forward for others. */
   readonly relay: boolean
-  readonly reachability: Reachability
+  readonly reachability: ReachabilityWord
   /** Round trips to other nodes, by nodeId. */
   readonly neighbours: readonly { readonly nodeId: string; readonly rttMs: number }[]
   /** Of the software, at most 32 bytes. */
@@ -62,7 +60,7 @@ const VERSION = 1
 const LABEL = 'llm advert v1'
 const END_LABEL = 'llm advert end v1'
 const STATES: readonly ServingState[] = ['joining', 'online', 'draining']
-const REACHABILITIES: readonly Reachability[] = ['unknown', 'lan', 'public', 'mapped', 'relayed']
+const REACHABILITIES: readonly ReachabilityWord[] = ['unknown', 'unreachable', 'public', 'mapped', 'relayed']
 const NODE_ID_BYTES = 8
 const RECIPE_BYTES = 8
 const SOFTWARE_BYTES = 32

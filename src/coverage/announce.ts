@@ -5,9 +5,10 @@ import type { Logger } from '../base/logger.ts'
 import { decodeAddress } from '../p2p/address.ts'
 import { type ContactBook, createContactBook } from '../p2p/contact-book.ts'
 import type { Identity } from '../p2p/identity.ts'
+import type { ReachabilityWord } from '../p2p/judge-reachability.ts'
 import type { PeerNode } from '../p2p/peer-node.ts'
 import { createSequenceCounter } from '../p2p/sequence.ts'
-import { type Advert, nodeIdOf, type Reachability, type Serving } from './advert.ts'
+import { type Advert, nodeIdOf, type Serving } from './advert.ts'
 import { createAdvertTable } from './advert-table.ts'
 import { createDuplicateWatch, type DuplicateWatch } from './duplicate.ts'
 import { ADVERTS_PROTOCOL, createGossip, type Gossip } from './gossip.ts'
@@ -53,7 +54,7 @@ export interface SwarmView {
   /** Says what this node serves, from the first call on to everybody. Throws BAD_INPUT when it fits no advert. */
   publish(
     serving: readonly Serving[],
-    options?: { readonly relay?: boolean; readonly reachability?: Reachability },
+    options?: { readonly relay?: boolean; readonly reachability?: ReachabilityWord },
   ): Promise<void>
   /** Live peers, this node included once it has published. */
   peers(): readonly SwarmPeer[]

@@ -2,16 +2,9 @@ import { randomBytes } from 'node:crypto'
 import type { Clock } from '../base/clock.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Identity } from '../p2p/identity.ts'
+import type { ReachabilityWord } from '../p2p/judge-reachability.ts'
 import type { SequenceCounter } from '../p2p/sequence.ts'
-import {
-  type Advert,
-  type AdvertSigner,
-  advertIdOf,
-  encodeAdvert,
-  encodeTombstone,
-  type Reachability,
-  type Serving,
-} from './advert.ts'
+import { type Advert, type AdvertSigner, advertIdOf, encodeAdvert, encodeTombstone, type Serving } from './advert.ts'
 import type { AdvertTable } from './advert-table.ts'
 import type { Change } from './gossip.ts'
 import { createChain, encodeHeartbeat, LINK_BYTES } from './heartbeat.ts'
@@ -26,7 +19,7 @@ const LINKS_MS = 60_000
 export interface OwnFacts {
   readonly serving: readonly Serving[]
   readonly relay: boolean
-  readonly reachability: Reachability
+  readonly reachability: ReachabilityWord
 }
 
 /** This node's own advert: issued on change, renewed, kept alive by heartbeats, ended by a tombstone. */

@@ -1,7 +1,8 @@
 import { equalBytes, toHex } from '../base/bytes.ts'
 import { encodeAddress } from '../p2p/address.ts'
 import type { ContactBook } from '../p2p/contact-book.ts'
-import { type Advert, nodeIdOf, type Reachability, type Serving } from './advert.ts'
+import type { ReachabilityWord } from '../p2p/judge-reachability.ts'
+import { type Advert, nodeIdOf, type Serving } from './advert.ts'
 import type { AdvertEntry, AdvertTable } from './advert-table.ts'
 import type { LayerHolder, ServingState } from './map.ts'
 
@@ -17,7 +18,7 @@ export interface SwarmPeer {
   /** Of its first model; a node without layers is online. */
   readonly state: ServingState
   readonly relay: boolean
-  readonly reachability: Reachability
+  readonly reachability: ReachabilityWord
   readonly version: string
   readonly connected: boolean
   /** Round trip in ms; null while unknown. */

@@ -4,6 +4,7 @@ import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client'
 import { systemClock } from '../base/clock.ts'
 import { LlmNodeError } from '../base/errors.ts'
 import { bootstrapLimits } from '../base/limits.ts'
+import { relayLimits } from '../base/limits-reach.ts'
 import { createLogger } from '../base/logger.ts'
 import { createSwarmView, type SwarmView } from '../coverage/announce.ts'
 import { createOnionService, type OnionService } from '../onion/service.ts'
@@ -11,7 +12,7 @@ import { createPeerNode, type PeerNode } from '../p2p/peer-node.ts'
 import { loadConfig, prepareHome } from './home.ts'
 import { openIdentity } from './identity.ts'
 import { makeInvite } from './joining.ts'
-import { listenAddresses } from './listen.ts'
+import { peerOptions } from './listen.ts'
 import { resolveNetwork } from './networks.ts'
 import type { NodeOptions } from './node.ts'
 import { nodeVersion } from './version.ts'
@@ -54,15 +55,12 @@ export async function runBootstrap(
   const [version, folder] = [nodeVersion(), home.dataFolder]
   const peer = await createPeerNode(
     {
-      network: network.version,
-      preSharedKey: network.preSharedKey,
-      version,
+      ...(await peerOptions(config.network, network)),
       folder,
-      listen: await listenAddresses(config.network),
-      mdns: config.network.mdns,
-      bootstrap: config.network.bootstrap,
       limits: bootstrapLimits,
       dht: true,
+      relay: relayLimits.bootstrap,
+      vouched: true,
     },
     { identity, logger },
   )
@@ -78,7 +76,11 @@ export async function runBootstrap(
   try {
     await peer.start()
     await swarm.start()
-    await swarm.publish([], { relay: true })
+    const publish = () => swarm.publish([], { relay: true, reachability: peer.reachability().word })
+    await publish()
+    peer.onReachability(() => {
+      void publish()
+    })
     http = await serveState(options.http, { peer, swarm, onion })
     const listening = peer.self.addrs().map((addr) => `${addr}/p2p/${peer.self.peerId}`)
     const invite = network.preSharedKey === undefined ? makeInvite({ network, config, listening }).line : null
@@ -149,10 +151,13 @@ function createRegistry({ peer, swarm, onion }: Parts): Registry {
   const gauge = (name: string, help: string, read: () => number): void => {
     const made: Gauge = new Gauge({ name: `llm_bootstrap_${name}`, help, registers, collect: () => made.set(read()) })
   }
+  const relaying = () => peer.reachability().relaying
   gauge('connections', 'Open connections.', () => peer.connections().length)
   gauge('adverts', 'Live adverts in the cache, its own included.', () => swarm.peers().length)
   gauge('relay_circuits', 'Circuits relayed.', () => onion.stats().relayCircuits)
   gauge('queued_bytes', 'Bytes that wait in relayed circuits.', () => onion.stats().queuedBytes)
+  gauge('relay_reservations', 'Nodes that are reached through this one.', () => relaying()?.reservations ?? 0)
+  gauge('relayed_connections', 'Connections relayed to them.', () => relaying()?.connections ?? 0)
   const joins = new Counter({ name: 'llm_bootstrap_joins_total', help: 'Peers that have connected.', registers })
   peer.onConnected(() => joins.inc())
   collectDefaultMetrics({ register: registry })

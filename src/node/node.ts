@@ -7,6 +7,7 @@ import { fromHex } from '../base/bytes.ts'
 import { systemClock } from '../base/clock.ts'
 import type { Config, ConfigOverrides } from '../base/config.ts'
 import { LlmNodeError } from '../base/errors.ts'
+import { relayLimits } from '../base/limits-reach.ts'
 import type { Logger } from '../base/logger.ts'
 import { createSwarmView } from '../coverage/announce.ts'
 import type { AskedProfile } from '../coverage/path.ts'
@@ -23,7 +24,7 @@ import { createGenerations } from './generations.ts'
 import { type Home, loadConfig, prepareHome } from './home.ts'
 import { openIdentity } from './identity.ts'
 import { createInference } from './inference.ts'
-import { listenAddresses } from './listen.ts'
+import { peerOptions } from './listen.ts'
 import { loadModel } from './load-model.ts'
 import { type ResolvedNetwork, resolveNetwork } from './networks.ts'
 import { createSignal, watchNode } from './node-events.ts'
@@ -75,14 +76,10 @@ export async function createNode(
   const identity = await openIdentity(home)
   const peer = await createPeerNode(
     {
-      network: network.version,
-      preSharedKey: network.preSharedKey,
-      version: nodeVersion(),
-      listen: await listenAddresses(config.network),
-      mdns: config.network.mdns,
-      bootstrap: config.network.bootstrap,
+      ...(await peerOptions(config.network, network)),
       dht: !guest,
-      ...(guest ? {} : { folder: home.dataFolder }),
+      relay: !guest && config.network.relay ? relayLimits.node : undefined,
+      ...(guest ? { upnp: false } : { folder: home.dataFolder }),
     },
     { identity, logger },
   )
@@ -143,6 +140,9 @@ function assemble(
       await swarm.start()
       await loading
       await publish(parts)
+      peer.onReachability(() => {
+        void publish(parts)
+      })
       seekPeers(parts, seeking.signal)
     },
     listening: () => listeningOf(parts),
@@ -191,7 +191,10 @@ function seekPeers({ models, swarm }: NodeParts, signal: AbortSignal): void {
 }
 
 async function publish(parts: NodeParts): Promise<void> {
-  if (!parts.guest) await parts.swarm.publish(servingOf(parts, 'online'), { relay: parts.config.network.relay })
+  if (parts.guest) return
+  const { relay } = parts.config.network
+  const reachability = parts.peer.reachability().word
+  await parts.swarm.publish(servingOf(parts, 'online'), { relay, reachability })
 }
 
 /** How long a node that has just come waits for the swarm before it says what is missing. */

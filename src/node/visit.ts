@@ -5,9 +5,8 @@ import { createSwarmView, type SwarmView } from '../coverage/announce.ts'
 import { createPeerNode, type PeerNode } from '../p2p/peer-node.ts'
 import { type Home, prepareHome } from './home.ts'
 import { openIdentity } from './identity.ts'
-import { listenAddresses } from './listen.ts'
+import { peerOptions } from './listen.ts'
 import { resolveNetwork } from './networks.ts'
-import { nodeVersion } from './version.ts'
 
 /**
  * Takes part in the network for a moment without saying anything, for verbs that look around while no node runs on this
@@ -20,14 +19,12 @@ export async function visitSwarm<T>(
   use: (parts: { peer: PeerNode; swarm: SwarmView }) => Promise<T>,
 ): Promise<T> {
   await prepareHome(home)
-  const { mdns, bootstrap } = config.network
-  const { version: network, preSharedKey } = await resolveNetwork(home, config)
+  const network = await resolveNetwork(home, config)
   const identity = await openIdentity(home)
-  const listen = await listenAddresses({ ...config.network, port: 0 })
-  const version = nodeVersion()
-  const options = { network, preSharedKey, version, listen, mdns, bootstrap, dht: true }
-  const peer = await createPeerNode(options, { identity, logger: deps.logger })
-  const swarm = await createSwarmView({ network, version }, { peer, identity, clock: systemClock, logger: deps.logger })
+  const options = await peerOptions({ ...config.network, port: 0, upnp: false }, network)
+  const peer = await createPeerNode({ ...options, dht: true }, { identity, logger: deps.logger })
+  const view = { network: network.version, version: options.version }
+  const swarm = await createSwarmView(view, { peer, identity, clock: systemClock, logger: deps.logger })
   try {
     await peer.start()
     await swarm.start()

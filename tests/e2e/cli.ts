@@ -40,7 +40,9 @@ export function spawnCli(args: readonly string[], { env, prefix = [] }: CliOptio
   const [command = process.execPath, ...rest] = [...prefix, process.execPath, entryPoint, ...args]
   // Settings of whoever runs the tests must not change what the command does.
   const clean = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('LLM_NODE_')))
-  const child = spawn(command, rest, { env: { ...clean, ...env }, stdio: ['ignore', 'pipe', 'pipe'] })
+  // Nobody's router is to hear of a test; in a network namespace there is none but the test's own.
+  const alone = prefix.length > 0 ? {} : { LLM_NODE_UPNP: 'false' }
+  const child = spawn(command, rest, { env: { ...clean, ...alone, ...env }, stdio: ['ignore', 'pipe', 'pipe'] })
   const output = { stdout: '', stderr: '' }
   child.stdout.setEncoding('utf8').on('data', (chunk: string) => {
     output.stdout += chunk

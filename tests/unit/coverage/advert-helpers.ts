@@ -46,7 +46,7 @@ export function createTestNode(): TestNode {
         sequence,
         serving: [serving],
         relay: false,
-        reachability: 'lan',
+        reachability: 'unreachable',
         neighbours: [{ nodeId: '0011223344556677', rttMs: 1.5 }],
         version: '0.1.0',
         chainEnd: chain[0] ?? new Uint8Array(16),

@@ -31,7 +31,7 @@ async function setUp() {
     },
   )
   const publish = (change: Partial<Serving> = {}) =>
-    own.publish({ serving: [{ ...serving, ...change }], relay: false, reachability: 'lan' })
+    own.publish({ serving: [{ ...serving, ...change }], relay: false, reachability: 'unreachable' })
   const passTo = async (ms: number) => {
     while (time.ms < ms) {
       time.ms = Math.min(ms, time.ms + 5_000)
