@@ -360,14 +360,20 @@ export const coverageLimits = {
   maxAgeMs: 120_000,
   /** How long the highest (sequence, index) of a silent peer is remembered (swarm.md §2). */
   rememberMs: 900_000,
-  /** Peers in the table, ≤1 KiB each (swarm.md §2: above 1,000 peers of a model a node keeps only some). */
-  peers: 1_000,
+  /** Peers known whole; above that a node keeps of each group of layers the 16 nearest (swarm.md §2). */
+  crowd: 1_000,
+  /** Peers in the table, silent ones included, ≤1 KiB each. */
+  peers: 1_200,
+  /** Up to so many, what is new is sent at once; above, it is offered, so that it crosses each node's line only once. */
+  pushedWhole: 64,
   /** Items of one message: with advert, heartbeat and contact record at most 600 KiB. */
   messageItems: 512,
   messageBytes: 786_432,
   /** Peers that a change is pushed to (swarm.md §2), and connections a node makes by itself to have some. */
   pushedTo: 6,
   meshPeers: 8,
+  /** In a crowd a node also connects to those nearest to it, up to this many neighbours. */
+  meshMost: 16,
   /** Neighbours whose round trip is measured. */
   measured: 16,
   /** Items from one sender: burst and per second. A signature check takes 1–2 ms. */

@@ -2,6 +2,7 @@ import { equalBytes, toHex } from '../base/bytes.ts'
 import { LlmNodeError } from '../base/errors.ts'
 import { coverageLimits } from '../base/limits.ts'
 import { type Advert, advertIdOf, verifyAdvert, verifyTombstone } from './advert.ts'
+import { EVERYBODY, estimatePeers, isWithin, positionOf, type Reach, reachOf } from './crowd.ts'
 import { decodeHeartbeat, provesLife } from './heartbeat.ts'
 
 /** A peer's newest advert with its last sign of life. */
@@ -16,6 +17,8 @@ export interface AdvertEntry {
   readonly heartbeat: Uint8Array | undefined
   /** The signed farewell; the peer is gone. */
   readonly tombstone: Uint8Array | undefined
+  /** Monotonic ms at which this peer was first heard of. */
+  readonly sinceMs: number
 }
 
 /** What an item told. `unknown`: a heartbeat of an advert that is not here: ask for it. */
@@ -42,8 +45,26 @@ export interface AdvertTable {
   live(nowMs: number): readonly AdvertEntry[]
   /** Every entry, also silent and gone ones. */
   all(): readonly AdvertEntry[]
-  /** Forgets what has been silent for 15 min. True when a peer went silent since the last call. */
+  /** Forgets what has been silent for 15 min, and whom a crowd leaves no room for. True when a peer went silent. */
   expire(nowMs: number): boolean
+  readonly size: number
+  /** Whom this table has room for: everybody, or the nearest when there are too many. */
+  readonly reach: Reach
+  /** An advert with this id was left out for want of room. */
+  isRefused(id: string): boolean
+}
+
+export interface AdvertTableOptions {
+  readonly network: string
+  readonly maxPeers?: number
+  /** Live peers above which only the nearest are kept. */
+  readonly crowd?: number
+  /** Where this node stands among the others; default: anywhere. */
+  readonly ownKey?: Uint8Array
+  /** Directly connected peers are kept in any case. */
+  readonly isNeighbour?: (peerId: string) => boolean
+  /** Checks an advert: a simulation of many nodes does it once for all. Default: verifyAdvert. */
+  readonly verify?: (bytes: Uint8Array, options: { network: string }) => Advert
 }
 
 interface Held extends AdvertEntry {
@@ -53,29 +74,61 @@ interface Held extends AdvertEntry {
   readonly noticedSilence: boolean
 }
 
-export function createAdvertTable(options: { network: string; maxPeers?: number }): AdvertTable {
-  return new Table(options.network, options.maxPeers ?? coverageLimits.peers)
+export function createAdvertTable(options: AdvertTableOptions): AdvertTable {
+  return new Table(options)
 }
+
+/** How long an advert that found no room is not looked at again. */
+const REFUSED_MS = 60_000
 
 class Table implements AdvertTable {
   readonly #network: string
   readonly #maxPeers: number
+  readonly #crowd: number
+  readonly #ownKey: Uint8Array
+  readonly #isNeighbour: (peerId: string) => boolean
+  readonly #verify: typeof verifyAdvert
   readonly #byKey = new Map<string, Held>()
   readonly #keyById = new Map<string, string>()
+  /** Ids of adverts that found no room; no more than could have been held. */
+  readonly #refused = new Set<string>()
+  #refusedMs = 0
+  #reach = EVERYBODY
 
-  constructor(network: string, maxPeers: number) {
-    this.#network = network
-    this.#maxPeers = maxPeers
+  constructor(options: AdvertTableOptions) {
+    this.#network = options.network
+    this.#maxPeers = options.maxPeers ?? coverageLimits.peers
+    this.#crowd = options.crowd ?? coverageLimits.crowd
+    this.#ownKey = options.ownKey ?? new Uint8Array(32)
+    this.#isNeighbour = options.isNeighbour ?? (() => false)
+    this.#verify = options.verify ?? verifyAdvert
+  }
+
+  get size(): number {
+    return this.#byKey.size
+  }
+
+  get reach(): Reach {
+    return this.#reach
+  }
+
+  isRefused(id: string): boolean {
+    return this.#refused.has(id)
   }
 
   addAdvert(bytes: Uint8Array, ageMs: number, nowMs: number): Verdict {
     const id = toHex(advertIdOf(bytes))
     if (this.#keyById.has(id)) return 'known'
     if (ageMs >= coverageLimits.maxAgeMs) return 'old'
-    const advert = verifyAdvert(bytes, { network: this.#network })
+    if (this.#refused.has(id)) return 'full'
+    const advert = this.#verify(bytes, { network: this.#network })
     const before = this.#held(advert.addressKey)
     if (before !== undefined && advert.sequence <= before.advert.sequence) return 'old'
-    if (before === undefined && !this.#makeRoom(nowMs)) return 'full'
+    if (before === undefined) {
+      const isRoom = this.#makeRoom(nowMs)
+      if (!this.#isKept(advert)) return this.#refuse(id, nowMs)
+      if (!isRoom) return 'full'
+    }
     this.#put({
       advert,
       bytes: new Uint8Array(bytes),
@@ -86,6 +139,7 @@ class Table implements AdvertTable {
       link: advert.chainEnd,
       aliveMs: nowMs - ageMs,
       noticedSilence: false,
+      sinceMs: before?.sinceMs ?? nowMs,
     })
     return 'new'
   }
@@ -162,6 +216,7 @@ class Table implements AdvertTable {
   }
 
   expire(nowMs: number): boolean {
+    this.#thin(nowMs)
     let silenced = false
     for (const [key, entry] of this.#byKey) {
       if (nowMs - entry.aliveMs >= coverageLimits.rememberMs) this.#drop(key)
@@ -191,6 +246,23 @@ class Table implements AdvertTable {
     this.#byKey.delete(key)
   }
 
+  /** Above the crowd's size the nearest of every group stay; far below it there is room for everybody again. */
+  #thin(nowMs: number): void {
+    // Those who are near change: who found no room may find it later.
+    if (nowMs - this.#refusedMs >= REFUSED_MS) this.#refused.clear()
+    const crowded = this.#reach.radii.size > 0
+    if (!crowded && this.#byKey.size <= this.#crowd) return
+    const live = this.live(nowMs).map(({ advert }) => advert)
+    const known = live.filter(({ addressKey }) => !equalBytes(addressKey, this.#ownKey))
+    const reach = reachOf(known, positionOf(this.#ownKey))
+    if (crowded ? estimatePeers(known, reach) < 0.7 * this.#crowd : known.length <= this.#crowd) {
+      this.#reach = EVERYBODY
+      return
+    }
+    this.#reach = reach
+    for (const [key, { advert }] of this.#byKey) if (!this.#isKept(advert)) this.#drop(key)
+  }
+
   #makeRoom(nowMs: number): boolean {
     if (this.#byKey.size < this.#maxPeers) return true
     for (const [key, entry] of this.#byKey) {
@@ -198,6 +270,20 @@ class Table implements AdvertTable {
       this.#drop(key)
       return true
     }
-    return false
+    this.#thin(nowMs)
+    return this.#byKey.size < this.#maxPeers
+  }
+
+  #isKept(advert: Advert): boolean {
+    return (
+      isWithin(advert, this.#reach) || this.#isNeighbour(advert.peerId) || equalBytes(advert.addressKey, this.#ownKey)
+    )
+  }
+
+  #refuse(id: string, nowMs: number): Verdict {
+    if (this.#refused.size === 0) this.#refusedMs = nowMs
+    if (this.#refused.size >= this.#maxPeers) this.#refused.delete(this.#refused.values().next().value ?? '')
+    this.#refused.add(id)
+    return 'full'
   }
 }

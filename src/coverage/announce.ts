@@ -1,33 +1,26 @@
 import { equalBytes } from '../base/bytes.ts'
 import type { Clock } from '../base/clock.ts'
-import { coverageLimits } from '../base/limits.ts'
 import type { Logger } from '../base/logger.ts'
+import { systemTimers } from '../base/timers.ts'
 import { decodeAddress } from '../p2p/address.ts'
 import { type ContactBook, createContactBook } from '../p2p/contact-book.ts'
 import type { Identity } from '../p2p/identity.ts'
 import type { ReachabilityWord } from '../p2p/judge-reachability.ts'
 import type { PeerNode } from '../p2p/peer-node.ts'
 import { createSequenceCounter } from '../p2p/sequence.ts'
-import { type Advert, nodeIdOf, type Serving } from './advert.ts'
-import { createAdvertTable } from './advert-table.ts'
+import type { Serving } from './advert.ts'
+import { createSwarmCore, type SwarmCoreOptions } from './core.ts'
 import { createDuplicateWatch, type DuplicateWatch } from './duplicate.ts'
-import { ADVERTS_PROTOCOL, createGossip, type Gossip } from './gossip.ts'
-import { createKeeper, type Keeper } from './keeper.ts'
+import { ADVERTS_PROTOCOL, type Gossip } from './gossip.ts'
+import type { Keeper } from './keeper.ts'
 import type { LayerHolder } from './map.ts'
-import { createOwnAdvert, type OwnAdvert } from './own-advert.ts'
+import type { OwnAdvert } from './own-advert.ts'
 import { createRendezvous, type Rendezvous } from './rendezvous.ts'
-import { createRoundTrips } from './round-trips.ts'
 import { layerHolders, type SwarmPeer, type SwarmSources, swarmPeers } from './swarm-peers.ts'
 
-export interface SwarmViewOptions {
-  /** VER: name of the network. */
-  readonly network: string
-  /** Of the software. */
-  readonly version: string
+export interface SwarmViewOptions extends SwarmCoreOptions {
   /** Keeps numbers used and seen across restarts; undefined: only in memory. */
   readonly folder?: string | undefined
-  /** How often neighbours are measured; default 5 s. */
-  readonly tickMs?: number
 }
 
 export interface SwarmViewDeps {
@@ -79,7 +72,6 @@ const GOODBYE_MS = 1_000
 export async function createSwarmView(options: SwarmViewOptions, deps: SwarmViewDeps): Promise<SwarmView> {
   const { network, folder } = options
   const { peer, identity, clock, logger } = deps
-  const table = createAdvertTable({ network })
   const listeners = new Set<() => void>()
   const onChange = () => {
     for (const listener of [...listeners]) listener()
@@ -88,34 +80,14 @@ export async function createSwarmView(options: SwarmViewOptions, deps: SwarmView
     { network, ...(folder === undefined ? {} : { folder }) },
     { identity, node: peer, clock, logger },
   )
-  const ownKey = identity.addressKey
   const sequence = await createSequenceCounter(folder === undefined ? undefined : `${folder}/advert-sequence.json`)
   const duplicates = createDuplicateWatch({ network }, { sequence, logger, onFound: onChange })
-  const onSelf = duplicates.see
-  const gossip = await createGossip(network, { node: peer, table, book, ownKey, clock, logger, onSelf, onChange })
-  const trips = createRoundTrips()
-  const sources: SwarmSources = {
-    table,
-    book,
-    ownKey,
-    isConnected: (peerId) => peer.isConnected(peerId),
-    rttMs: (peerId) => trips.get(peerId),
-  }
-  const own = createOwnAdvert(
-    { network, version: options.version },
-    {
-      identity,
-      table,
-      sequence,
-      neighbours: () => neighboursOf(swarmPeers(sources, clock.monotonicMs())),
-      spread: (key, change, spreading) => gossip.spread(key, change, spreading),
-      onChange,
-      clock,
-      logger,
-    },
-  )
-  book.onPublished(() => gossip.spread(ownKey, 'contact'))
-  const keeper = createKeeper({ peer, clock, logger, sources, gossip, trips, own, onChange, tickMs: options.tickMs })
+  const { gossip, own, keeper, sources } = await createSwarmCore(options, {
+    ...{ peer, identity, book, sequence, clock, logger, onChange },
+    timers: systemTimers,
+    random: Math.random,
+    onSelf: duplicates.see,
+  })
   await peer.onPeer(ADVERTS_PROTOCOL, {
     connected: (peerId) => keeper.connected(peerId),
     disconnected: (peerId) => keeper.disconnected(peerId),
@@ -199,14 +171,6 @@ function assemble({
         }
       }),
   }
-}
-
-/** The nearest measured neighbours, for the advert. */
-function neighboursOf(peers: readonly SwarmPeer[]): Advert['neighbours'] {
-  return peers
-    .flatMap(({ self, rttMs, addressKey }) => (self || rttMs === null ? [] : [{ nodeId: nodeIdOf(addressKey), rttMs }]))
-    .sort((a, b) => a.rttMs - b.rttMs || (a.nodeId < b.nodeId ? -1 : 1))
-    .slice(0, coverageLimits.advertNeighbours)
 }
 
 async function withinMs(work: Promise<void>, limitMs: number): Promise<void> {

@@ -1,16 +1,21 @@
 import { type ByteWriter, createByteReader, createByteWriter, equalBytes, fromHex, toHex } from '../base/bytes.ts'
 import { LlmNodeError } from '../base/errors.ts'
 import { coverageLimits } from '../base/limits.ts'
+import type { Reach } from './crowd.ts'
 
 /**
  * Messages of `/llm/adverts/1`, one request and one answer each:
  *
  * ```
- * request = network tag 8 | op 1 | body        op 1: digest, 2: items
- * digest  = n2 (advert id 8 | index 2)*        what the sender holds and takes for alive
- * answer  = items | wants                      what the sender lacks, and what the answerer would like
+ * request = network tag 8 | op 1 | wish 1 | body     op 1: digest, 2: news; wish: bit 0 = send me every heartbeat
+ * digest  = reach | lines                            whom the sender wants to know of; what it holds and takes for alive
+ * news    = items | lines                            what is new, and what can be had for the asking
+ * answer  = wish 1 | reach | items | wants | lacks   what the sender lacks, and what the answerer would like: adverts with
+ *                                                    their heartbeats, and contact records of peers it knows
+ * reach   = position4 | n2 (group2 | radius4)*       crowd.ts; n = 0: everybody
+ * lines   = n2 (advert id 8 | index 2)*
  * items   = n2 (kind1 | ageMs4 | len2 | bytes)*
- * wants   = n2 (advert id 8)*
+ * wants, lacks = n2 (advert id 8)*
  * ```
  */
 export type GossipItemKind = 'advert' | 'heartbeat' | 'tombstone' | 'contact'
@@ -28,31 +33,37 @@ export interface DigestLine {
   readonly index: number
 }
 
-export type GossipRequest =
-  | { readonly op: 'digest'; readonly lines: readonly DigestLine[] }
-  | { readonly op: 'items'; readonly items: readonly GossipItem[] }
+export type GossipRequest = { readonly wish: boolean } & (
+  | { readonly op: 'digest'; readonly reach: Reach; readonly lines: readonly DigestLine[] }
+  | { readonly op: 'news'; readonly items: readonly GossipItem[]; readonly lines: readonly DigestLine[] }
+)
 
 export interface GossipAnswer {
+  readonly wish: boolean
+  readonly reach: Reach
   readonly items: readonly GossipItem[]
   /** Advert ids, hex. */
   readonly wants: readonly string[]
+  /** Ids of adverts whose contact record is missing. */
+  readonly lacks: readonly string[]
 }
 
 const TAG_BYTES = 8
 const OP_DIGEST = 1
-const OP_ITEMS = 2
+const OP_NEWS = 2
 const KINDS: readonly GossipItemKind[] = ['advert', 'heartbeat', 'tombstone', 'contact']
 /** The longest of the four: a contact record. */
 const ITEM_BYTES = 1_536
+/** Groups of 4 models of 160 layers. */
+const GROUPS = 160
 const UINT32_MAX = 2 ** 32 - 1
 
 export function encodeRequest(tag: Uint8Array, request: GossipRequest): Uint8Array {
   const writer = createByteWriter().bytes(tag)
-  if (request.op === 'items') writeItems(writer.u8(OP_ITEMS), request.items)
-  else {
-    writer.u8(OP_DIGEST).u16(request.lines.length)
-    for (const { advertId, index } of request.lines) writer.bytes(fromHex(advertId)).u16(index)
-  }
+  writer.u8(request.op === 'digest' ? OP_DIGEST : OP_NEWS).u8(request.wish ? 1 : 0)
+  if (request.op === 'digest') writeReach(writer, request.reach)
+  else writeItems(writer, request.items)
+  writeLines(writer, request.lines)
   return writer.finish()
 }
 
@@ -63,36 +74,82 @@ export function decodeRequest(bytes: Uint8Array, tag: Uint8Array): GossipRequest
     throw new LlmNodeError('PEER_REFUSED', 'The peer belongs to another network.')
   }
   const op = reader.u8('op')
-  if (op === OP_ITEMS) {
-    const items = readItems(reader)
-    reader.end()
-    return { op: 'items', items }
-  }
-  if (op !== OP_DIGEST) throw new LlmNodeError('BAD_RECORD', `Advert request: there is no op ${op}.`)
-  const lines = Array.from({ length: readCount(reader, coverageLimits.peers) }, () => ({
-    advertId: toHex(reader.bytes(8, 'advert id')),
-    index: reader.u16('index'),
-  }))
+  const wish = readWish(reader)
+  const request =
+    op === OP_DIGEST
+      ? { op: 'digest' as const, wish, reach: readReach(reader), lines: readLines(reader) }
+      : op === OP_NEWS
+        ? { op: 'news' as const, wish, items: readItems(reader), lines: readLines(reader) }
+        : undefined
+  if (request === undefined) throw new LlmNodeError('BAD_RECORD', `Advert request: there is no op ${op}.`)
   reader.end()
-  return { op: 'digest', lines }
+  return request
 }
 
 export function encodeAnswer(answer: GossipAnswer): Uint8Array {
-  const writer = createByteWriter()
+  const writer = createByteWriter().u8(answer.wish ? 1 : 0)
+  writeReach(writer, answer.reach)
   writeItems(writer, answer.items)
-  writer.u16(answer.wants.length)
-  for (const id of answer.wants) writer.bytes(fromHex(id))
+  writeIds(writer, answer.wants)
+  writeIds(writer, answer.lacks)
   return writer.finish()
 }
 
 /** Throws BAD_RECORD. */
 export function decodeAnswer(bytes: Uint8Array): GossipAnswer {
   const reader = createByteReader(bytes, 'Advert answer')
+  const wish = readWish(reader)
+  const reach = readReach(reader)
   const items = readItems(reader)
-  const nWants = readCount(reader, coverageLimits.peers)
-  const wants = Array.from({ length: nWants }, () => toHex(reader.bytes(8, 'advert id')))
+  const [wants, lacks] = [readIds(reader), readIds(reader)]
   reader.end()
-  return { items, wants }
+  return { wish, reach, items, wants, lacks }
+}
+
+type Reader = ReturnType<typeof createByteReader>
+
+function readWish(reader: Reader): boolean {
+  const wish = reader.u8('wish')
+  if (wish > 1) throw new LlmNodeError('BAD_RECORD', `Adverts: there is no wish ${wish}.`)
+  return wish === 1
+}
+
+function writeReach(writer: ByteWriter, { position, radii }: Reach): void {
+  writer.u32(position).u16(radii.size)
+  for (const [group, radius] of radii) writer.u16(group).u32(radius)
+}
+
+function readReach(reader: Reader): Reach {
+  const position = reader.u32('position')
+  const radii = new Map<number, number>()
+  const count = readCount(reader, GROUPS)
+  for (let i = 0; i < count; i++) {
+    const group = reader.u16('group')
+    if (radii.has(group)) throw new LlmNodeError('BAD_RECORD', `Adverts: group ${group} comes twice.`)
+    radii.set(group, reader.u32('radius'))
+  }
+  return { position, radii }
+}
+
+function writeLines(writer: ByteWriter, lines: readonly DigestLine[]): void {
+  writer.u16(lines.length)
+  for (const { advertId, index } of lines) writer.bytes(fromHex(advertId)).u16(index)
+}
+
+function readLines(reader: Reader): DigestLine[] {
+  return Array.from({ length: readCount(reader, coverageLimits.peers) }, () => ({
+    advertId: toHex(reader.bytes(8, 'advert id')),
+    index: reader.u16('index'),
+  }))
+}
+
+function writeIds(writer: ByteWriter, ids: readonly string[]): void {
+  writer.u16(ids.length)
+  for (const id of ids) writer.bytes(fromHex(id))
+}
+
+function readIds(reader: Reader): string[] {
+  return Array.from({ length: readCount(reader, coverageLimits.peers) }, () => toHex(reader.bytes(8, 'advert id')))
 }
 
 function writeItems(writer: ByteWriter, items: readonly GossipItem[]): void {
@@ -103,7 +160,7 @@ function writeItems(writer: ByteWriter, items: readonly GossipItem[]): void {
   }
 }
 
-function readItems(reader: ReturnType<typeof createByteReader>): GossipItem[] {
+function readItems(reader: Reader): GossipItem[] {
   return Array.from({ length: readCount(reader, coverageLimits.messageItems) }, () => {
     const kind = KINDS[reader.u8('kind')]
     if (kind === undefined) throw new LlmNodeError('BAD_RECORD', 'Adverts: an item of unknown kind.')
@@ -114,7 +171,7 @@ function readItems(reader: ReturnType<typeof createByteReader>): GossipItem[] {
   })
 }
 
-function readCount(reader: ReturnType<typeof createByteReader>, max: number): number {
+function readCount(reader: Reader, max: number): number {
   const count = reader.u16('count')
   if (count > max) throw new LlmNodeError('BAD_RECORD', `Adverts: a list of ${count}; ${max} are allowed.`)
   return count

@@ -1,12 +1,14 @@
 import { toHex } from '../base/bytes.ts'
 import type { Clock } from '../base/clock.ts'
-import { isLlmNodeError } from '../base/errors.ts'
 import { coverageLimits } from '../base/limits.ts'
 import type { Logger } from '../base/logger.ts'
+import type { Timers } from '../base/timers.ts'
 import type { ContactBook } from '../p2p/contact-book.ts'
 import { networkTag } from '../p2p/network.ts'
 import type { PeerNode } from '../p2p/peer-node.ts'
-import type { AdvertTable } from './advert-table.ts'
+import type { AdvertEntry, AdvertTable } from './advert-table.ts'
+import { EVERYBODY, isWithin, type Reach } from './crowd.ts'
+import type { Feeds } from './feeds.ts'
 import {
   type DigestLine,
   decodeAnswer,
@@ -15,30 +17,39 @@ import {
   encodeRequest,
   type GossipAnswer,
   type GossipItem,
+  type GossipRequest,
 } from './gossip-messages.ts'
-import { createSenderQuotas } from './sender-quota.ts'
+import { createIntake, type Intake } from './intake.ts'
 
 export const ADVERTS_PROTOCOL = '/llm/adverts/1'
-/** Changes that come together travel together. */
-const COLLECT_MS = 20
-/** A digest round that fills its message is followed by another; a swarm at its cap takes three. */
-const MAX_ROUNDS = 8
-/** Signature checks between two turns of the event loop: ~10 ms. */
-const CHECKS_PER_TURN = 8
+/** Changes that come together travel together; the more peers there are, the longer they wait for each other. */
+const COLLECT = { minMs: 20, maxMs: 3_000, msPerPeer: 3 }
+/** A digest round that fills its message is followed by another; a swarm at its cap takes eight. */
+const MAX_ROUNDS = 10
+/** A digest waits so long for the one before: two at once would fetch everything twice. */
+const PATIENCE_MS = 2_000
+/** A peer first heard of so lately is told with its contact record. */
+const NEWCOMER_MS = 300_000
+/** Newer heartbeats in one digest that show that somebody knows more than the feeders. */
+const MANY_BEHIND = 16
 
-/** What of a peer has changed: an advert goes out with its contact record and its last heartbeat. */
+/** What of a peer has changed: an advert goes out with its last heartbeat. */
 export type Change = 'advert' | 'heartbeat' | 'tombstone' | 'contact'
 
 export interface GossipDeps {
-  readonly node: Pick<PeerNode, 'self' | 'request' | 'handle'>
+  readonly node: Pick<PeerNode, 'request' | 'handle'>
   readonly table: AdvertTable
+  readonly feeds: Feeds
   readonly book: Pick<ContactBook, 'own' | 'get' | 'accept'>
   /** This node's own address key: what others say about it is not listened to. */
   readonly ownKey: Uint8Array
   readonly clock: Clock
+  readonly timers: Timers
+  /** In [0, 1). */
+  readonly random: () => number
   readonly logger: Logger
   /** An advert under this node's own address has come: nothing is done with it here. */
-  readonly onSelf?: (bytes: Uint8Array) => void
+  readonly onSelf?: ((bytes: Uint8Array) => void) | undefined
   /** Something in the table or the book has changed. */
   readonly onChange: () => void
 }
@@ -48,7 +59,7 @@ export interface Gossip {
   readonly neighbours: ReadonlySet<string>
   join(peerId: string): void
   leave(peerId: string): void
-  /** Tells up to 6 random neighbours, all of them when `everybody`. */
+  /** Tells neighbours who want to know, all of them when `everybody`. */
   spread(addressKey: Uint8Array, change: Change, options?: { except?: string; everybody?: boolean }): void
   /** Sends what waits now. Never rejects. */
   flush(): Promise<void>
@@ -66,63 +77,109 @@ export async function createGossip(network: string, deps: GossipDeps): Promise<G
   return gossip
 }
 
+/** What a neighbour is to be told: whole, or only that it can be had. */
+interface Outgoing {
+  readonly change: Change
+  readonly offer: boolean
+}
+
 class Exchange implements Gossip {
   readonly neighbours = new Set<string>()
   readonly #deps: GossipDeps
   readonly #tag: Uint8Array
   readonly #ownKey: string
-  readonly #quotas = createSenderQuotas()
+  readonly #intake: Intake
   /** For each neighbour: what to tell it, by hex address key. */
-  readonly #outbox = new Map<string, Map<string, Change>>()
-  #timer: NodeJS.Timeout | undefined
+  readonly #outbox = new Map<string, Map<string, Outgoing>>()
+  /** Whom each neighbour wants to know of. */
+  readonly #reaches = new Map<string, Reach>()
+  #cancelTimer: (() => void) | undefined
+  #lastSync: Promise<void> = Promise.resolve()
   #stopped = false
 
   constructor(network: string, deps: GossipDeps) {
     this.#deps = deps
     this.#tag = networkTag(network)
     this.#ownKey = toHex(deps.ownKey)
+    this.#intake = createIntake({
+      ...deps,
+      onNews: (addressKey, change, from) => this.spread(addressKey, change, { except: from }),
+    })
   }
 
   join(peerId: string): void {
     this.neighbours.add(peerId)
+    this.#deps.feeds.join(peerId)
   }
 
   leave(peerId: string): void {
     this.neighbours.delete(peerId)
+    this.#deps.feeds.leave(peerId)
     this.#outbox.delete(peerId)
+    this.#reaches.delete(peerId)
   }
 
   stop(): void {
     this.#stopped = true
-    clearTimeout(this.#timer)
+    this.#cancelTimer?.()
   }
 
   spread(addressKey: Uint8Array, change: Change, options: { except?: string; everybody?: boolean } = {}): void {
-    if (this.#stopped) return
-    const subject = this.#deps.table.get(addressKey)?.advert.peerId
-    const others = [...this.neighbours].filter((peerId) => peerId !== options.except && peerId !== subject)
-    const chosen = options.everybody ? others : pickRandom(others, coverageLimits.pushedTo)
-    for (const peerId of chosen) {
-      const box = this.#outbox.get(peerId) ?? new Map<string, Change>()
+    const entry = this.#deps.table.get(addressKey)
+    if (this.#stopped || entry === undefined) return
+    const key = toHex(addressKey)
+    const isOwn = key === this.#ownKey
+    const nPeers = this.#deps.table.size
+    const offer = change === 'advert' && !isOwn && nPeers > coverageLimits.pushedWhole
+    for (const peerId of this.#receivers(entry, change, { ...options, isOwn })) {
+      const box = this.#outbox.get(peerId) ?? new Map<string, Outgoing>()
       this.#outbox.set(peerId, box)
-      const key = toHex(addressKey)
-      const before = box.get(key)
       // An advert carries the rest with it; a tombstone ends everything before.
-      if (before !== 'advert' || change === 'tombstone') box.set(key, change)
+      if (box.get(key)?.change !== 'advert' || change === 'tombstone') box.set(key, { change, offer })
     }
-    this.#timer ??= setTimeout(() => void this.flush(), COLLECT_MS)
+    const collectMs = Math.max(COLLECT.minMs, Math.min(COLLECT.maxMs, COLLECT.msPerPeer * nPeers))
+    this.#cancelTimer ??= this.#deps.timers.after(collectMs, () => void this.flush())
+  }
+
+  /** Of others, heartbeats and contact records go to those who asked for them; the rest goes to a few. */
+  #receivers(
+    entry: AdvertEntry,
+    change: Change,
+    { except, everybody, isOwn }: { except?: string; everybody?: boolean; isOwn: boolean },
+  ): string[] {
+    const { feeds, random } = this.#deps
+    const others = [...this.neighbours].filter(
+      (peerId) => peerId !== except && peerId !== entry.advert.peerId && this.#isFor(peerId, entry),
+    )
+    if (everybody) return others
+    const fed = others.filter((peerId) => feeds.isFed(peerId))
+    if ((change === 'heartbeat' || change === 'contact') && !isOwn) return fed
+    const rest = others.filter((peerId) => !feeds.isFed(peerId))
+    const first = pickRandom(fed, coverageLimits.pushedTo, random)
+    return [...first, ...pickRandom(rest, coverageLimits.pushedTo - first.length, random)]
+  }
+
+  #isFor(peerId: string, { advert }: AdvertEntry): boolean {
+    return isWithin(advert, this.#reaches.get(peerId) ?? EVERYBODY)
   }
 
   async flush(): Promise<void> {
-    clearTimeout(this.#timer)
-    this.#timer = undefined
+    this.#cancelTimer?.()
+    this.#cancelTimer = undefined
     const boxes = [...this.#outbox]
     this.#outbox.clear()
     await Promise.all(
       boxes.map(async ([peerId, box]) => {
-        const items = [...box].flatMap(([key, change]) => this.#itemsOf(Buffer.from(key, 'hex'), change))
+        const items: GossipItem[] = []
+        const lines: DigestLine[] = []
+        for (const [key, { change, offer }] of box) {
+          const entry = this.#deps.table.get(Buffer.from(key, 'hex'))
+          if (entry === undefined) continue
+          if (offer && entry.tombstone === undefined) lines.push(lineOf(entry))
+          else items.push(...this.#itemsOf(entry, change))
+        }
         try {
-          await this.#sendItems(peerId, items)
+          await this.#sendNews(peerId, items, lines)
         } catch (error) {
           this.#deps.logger.debug({ peerId, err: error }, 'a neighbour did not take adverts')
         }
@@ -130,140 +187,122 @@ class Exchange implements Gossip {
     )
   }
 
-  async sync(peerId: string): Promise<void> {
+  sync(peerId: string): Promise<void> {
+    const { timers } = this.#deps
+    const before = this.#lastSync
+    const run = async (): Promise<void> => {
+      await Promise.race([before, new Promise<void>((resolve) => timers.after(PATIENCE_MS, resolve))])
+      await this.#compareWith(peerId)
+    }
+    const result = run()
+    this.#lastSync = result.catch(() => {})
+    return result
+  }
+
+  async #compareWith(peerId: string): Promise<void> {
+    const { table, feeds } = this.#deps
     for (let round = 0; round < MAX_ROUNDS && !this.#stopped; round++) {
-      const live = this.#deps.table.live(this.#nowMs())
-      const lines = live.map((entry): DigestLine => ({ advertId: entry.id, index: entry.index }))
-      const answer = await this.#ask(peerId, encodeRequest(this.#tag, { op: 'digest', lines }))
-      await this.#take(answer.items, peerId)
-      await this.#sendItems(peerId, this.#wanted(answer.wants))
+      const lines = table.live(this.#nowMs()).flatMap((entry) => (this.#isFor(peerId, entry) ? lineOf(entry) : []))
+      const answer = await this.#ask(peerId, { op: 'digest', wish: this.#wish(peerId), reach: table.reach, lines })
+      const { heartbeats, adverts } = await this.#intake.take(answer.items, peerId)
+      // Those of adverts that have just come show nothing.
+      if (heartbeats - adverts >= MANY_BEHIND) feeds.prefer(peerId)
+      await this.#sendWanted(peerId, answer.wants, answer.lacks)
       if (answer.items.length < coverageLimits.messageItems - 2) return
     }
   }
 
   /** Answers a neighbour's request. Throws, which resets the stream, on anything that is not well-formed. */
   async answer(body: Uint8Array, from: string): Promise<Uint8Array> {
+    const { table, feeds } = this.#deps
     const request = decodeRequest(body, this.#tag)
-    if (request.op === 'digest') return encodeAnswer(this.#compare(request.lines, from))
-    return encodeAnswer({ items: [], wants: await this.#take(request.items, from) })
+    feeds.noteWish(from, request.wish)
+    const said = { wish: this.#wish(from), reach: table.reach }
+    if (request.op === 'digest') {
+      this.#noteReach(from, request.reach)
+      return encodeAnswer({ ...said, ...this.#compare(request.lines, from) })
+    }
+    const { wants, lacks } = await this.#intake.take(request.items, from)
+    return encodeAnswer({ ...said, items: [], wants: [...wants, ...this.#intake.missing(request.lines)], lacks })
   }
 
   /** What the other side lacks, and what it has that is missing here. */
-  #compare(lines: readonly DigestLine[], from: string): GossipAnswer {
+  #compare(lines: readonly DigestLine[], from: string): Pick<GossipAnswer, 'items' | 'wants' | 'lacks'> {
     const { table } = this.#deps
     const theirs = new Map(lines.map((line) => [line.advertId, line.index]))
     const items: GossipItem[] = []
-    const wants: string[] = []
-    for (const { advertId, index } of lines) {
-      const entry = table.byId(advertId)
-      if (entry === undefined) wants.push(advertId)
-      else if (entry.tombstone !== undefined) items.push({ kind: 'tombstone', ageMs: 0, bytes: entry.tombstone })
-      else if (entry.index < index) wants.push(advertId)
+    for (const { advertId } of lines) {
+      const tombstone = table.byId(advertId)?.tombstone
+      if (tombstone !== undefined) items.push({ kind: 'tombstone', ageMs: 0, bytes: tombstone })
     }
     for (const entry of table.live(this.#nowMs())) {
       if (items.length > coverageLimits.messageItems - 3) break
       const index = theirs.get(entry.id)
       // Its own one only when it does not know it: then somebody else has signed with its key.
       if (entry.advert.peerId === from && index !== undefined) continue
-      if (index === undefined) items.push(...this.#itemsOf(entry.advert.addressKey, 'advert'))
-      else if (index < entry.index) items.push(...this.#itemsOf(entry.advert.addressKey, 'heartbeat'))
+      if (index === undefined && this.#isFor(from, entry)) items.push(...this.#itemsOf(entry, 'advert', true))
+      else if (index !== undefined && index < entry.index) items.push(...this.#itemsOf(entry, 'heartbeat'))
     }
-    return { items: items.slice(0, coverageLimits.messageItems), wants }
+    return { items: items.slice(0, coverageLimits.messageItems), wants: this.#intake.missing(lines), lacks: [] }
   }
 
-  #wanted(ids: readonly string[]): GossipItem[] {
-    return ids.flatMap((id) => {
-      const entry = this.#deps.table.byId(id)
-      return entry === undefined ? [] : this.#itemsOf(entry.advert.addressKey, 'advert')
-    })
-  }
-
-  #itemsOf(addressKey: Uint8Array, change: Change): GossipItem[] {
+  #itemsOf(entry: AdvertEntry, change: Change, withContact = false): GossipItem[] {
     const { table, book } = this.#deps
-    const entry = table.get(addressKey)
-    if (entry === undefined) return []
     if (entry.tombstone !== undefined) return [{ kind: 'tombstone', ageMs: 0, bytes: entry.tombstone }]
-    const ageMs = table.ageMs(entry, this.#nowMs())
-    const contact = toHex(addressKey) === this.#ownKey ? book.own() : book.get(addressKey)
+    const nowMs = this.#nowMs()
+    const ageMs = table.ageMs(entry, nowMs)
+    const { addressKey } = entry.advert
     const items: GossipItem[] = []
     if (change === 'advert') items.push({ kind: 'advert', ageMs, bytes: entry.bytes })
     if (change !== 'contact' && entry.heartbeat !== undefined) {
       items.push({ kind: 'heartbeat', ageMs, bytes: entry.heartbeat })
     }
-    if (change !== 'heartbeat' && contact !== undefined) items.push({ kind: 'contact', ageMs: 0, bytes: contact.bytes })
+    const isNewcomer = nowMs - entry.sinceMs < NEWCOMER_MS
+    if (change === 'contact' || (change === 'advert' && (withContact || isNewcomer))) {
+      const contact = toHex(addressKey) === this.#ownKey ? book.own() : book.get(addressKey)
+      if (contact !== undefined) items.push({ kind: 'contact', ageMs: 0, bytes: contact.bytes })
+    }
     return items
   }
 
-  async #sendItems(peerId: string, items: readonly GossipItem[]): Promise<void> {
+  async #sendNews(peerId: string, items: readonly GossipItem[], lines: readonly DigestLine[]): Promise<void> {
+    for (let offset = 0; offset === 0 || offset < items.length; offset += coverageLimits.messageItems) {
+      const part = items.slice(offset, offset + coverageLimits.messageItems)
+      const news = { op: 'news' as const, wish: this.#wish(peerId), items: part, lines: offset === 0 ? lines : [] }
+      const answer = await this.#ask(peerId, news)
+      await this.#sendWanted(peerId, answer.wants, answer.lacks)
+    }
+  }
+
+  /** What a neighbour would like. It may ask twice: a peer that always wants more gets nothing out of it. */
+  async #sendWanted(peerId: string, wants: readonly string[], lacks: readonly string[], again = true): Promise<void> {
+    const items = [...wants, ...lacks].flatMap((id, i) => {
+      const entry = this.#deps.table.byId(id)
+      return entry === undefined ? [] : this.#itemsOf(entry, i < wants.length ? 'advert' : 'contact')
+    })
     for (let offset = 0; offset < items.length; offset += coverageLimits.messageItems) {
       const part = items.slice(offset, offset + coverageLimits.messageItems)
-      const answer = await this.#ask(peerId, encodeRequest(this.#tag, { op: 'items', items: part }))
-      // Asked for once: a peer that always wants more gets nothing out of it.
-      const more = this.#wanted(answer.wants).slice(0, coverageLimits.messageItems)
-      if (more.length > 0) await this.#ask(peerId, encodeRequest(this.#tag, { op: 'items', items: more }))
+      const answer = await this.#ask(peerId, { op: 'news', wish: this.#wish(peerId), items: part, lines: [] })
+      if (again) await this.#sendWanted(peerId, answer.wants, answer.lacks, false)
     }
   }
 
-  async #ask(peerId: string, body: Uint8Array): Promise<GossipAnswer> {
+  async #ask(peerId: string, request: GossipRequest): Promise<GossipAnswer> {
     const maxResponseBytes = coverageLimits.messageBytes
-    const target = { peerId, addrs: [] }
-    return decodeAnswer(await this.#deps.node.request(target, ADVERTS_PROTOCOL, body, { maxResponseBytes }))
+    const { node, feeds } = this.#deps
+    const body = encodeRequest(this.#tag, request)
+    const answer = decodeAnswer(await node.request({ peerId, addrs: [] }, ADVERTS_PROTOCOL, body, { maxResponseBytes }))
+    feeds.noteWish(peerId, answer.wish)
+    if (request.op === 'digest') this.#noteReach(peerId, answer.reach)
+    return answer
   }
 
-  /** Takes items in, contact records last: they count only for peers with an advert. Returns the adverts to ask for. */
-  async #take(items: readonly GossipItem[], from: string): Promise<string[]> {
-    const granted = this.#quotas.take(from, items.length, this.#nowMs())
-    const sorted = items.slice(0, granted).sort((a, b) => Number(a.kind === 'contact') - Number(b.kind === 'contact'))
-    const wants: string[] = []
-    let changed = false
-    for (const [index, item] of sorted.entries()) {
-      if (index % CHECKS_PER_TURN === CHECKS_PER_TURN - 1) await new Promise((resolve) => setImmediate(resolve))
-      if (this.#stopped) break
-      try {
-        if (item.kind === 'contact') changed = this.#takeContact(item, from) || changed
-        else changed = this.#takeAdvert(item, from, wants) || changed
-      } catch (error) {
-        if (!isLlmNodeError(error, 'BAD_RECORD')) throw error
-        this.#deps.logger.debug({ peerId: from, kind: item.kind, err: error }, 'a neighbour told something wrong')
-        // Times in contact records depend on clocks, which may be wrong here.
-        if (item.kind !== 'contact') this.#quotas.reportBad(from, this.#nowMs())
-      }
-    }
-    if (changed) this.#deps.onChange()
-    return wants
+  #wish(peerId: string): boolean {
+    return this.#deps.feeds.wants(peerId)
   }
 
-  #takeAdvert({ kind, ageMs, bytes }: GossipItem, from: string, wants: string[]): boolean {
-    const { table } = this.#deps
-    const nowMs = this.#nowMs()
-    if (kind === 'heartbeat') {
-      const verdict = table.addHeartbeat(bytes, ageMs, nowMs)
-      const id = toHex(bytes.subarray(0, 8))
-      if (verdict === 'unknown' && ageMs < coverageLimits.maxAgeMs) wants.push(id)
-      const entry = table.byId(id)
-      if (verdict !== 'new' || entry === undefined) return false
-      this.spread(entry.advert.addressKey, 'heartbeat', { except: from })
-      return true
-    }
-    // version1 | flags1 | key32 in adverts, version1 | key32 in tombstones
-    const key = kind === 'advert' ? bytes.slice(2, 34) : bytes.slice(1, 33)
-    if (toHex(key) === this.#ownKey) {
-      if (kind === 'advert') this.#deps.onSelf?.(bytes)
-      return false
-    }
-    const verdict = kind === 'advert' ? table.addAdvert(bytes, ageMs, nowMs) : table.addTombstone(bytes, nowMs)
-    if (verdict !== 'new') return false
-    this.spread(key, kind === 'advert' ? 'advert' : 'tombstone', { except: from })
-    return true
-  }
-
-  #takeContact({ bytes }: GossipItem, from: string): boolean {
-    const { table, book } = this.#deps
-    const key = bytes.slice(2, 34)
-    if (toHex(key) === this.#ownKey || table.get(key) === undefined) return false
-    if (book.accept(bytes) !== 'new') return false
-    this.spread(key, 'contact', { except: from })
-    return true
+  #noteReach(peerId: string, reach: Reach): void {
+    if (this.neighbours.has(peerId)) this.#reaches.set(peerId, reach)
   }
 
   #nowMs(): number {
@@ -271,12 +310,15 @@ class Exchange implements Gossip {
   }
 }
 
-function pickRandom<T>(values: readonly T[], count: number): T[] {
+function lineOf({ id, index }: AdvertEntry): DigestLine {
+  return { advertId: id, index }
+}
+
+function pickRandom<T>(values: readonly T[], count: number, random: () => number): T[] {
   const pool = [...values]
   const picked: T[] = []
   while (pool.length > 0 && picked.length < count) {
-    const index = Math.floor(Math.random() * pool.length)
-    picked.push(...pool.splice(index, 1))
+    picked.push(...pool.splice(Math.floor(random() * pool.length), 1))
   }
   return picked
 }

@@ -1,12 +1,15 @@
 import type { Clock } from '../base/clock.ts'
 import { coverageLimits } from '../base/limits.ts'
 import type { Logger } from '../base/logger.ts'
+import type { Timers } from '../base/timers.ts'
 import type { PeerNode } from '../p2p/peer-node.ts'
 import type { AdvertEntry } from './advert-table.ts'
+import { positionOf } from './crowd.ts'
+import type { Feeds } from './feeds.ts'
 import type { Gossip } from './gossip.ts'
 import type { OwnAdvert } from './own-advert.ts'
 import type { RoundTrips } from './round-trips.ts'
-import { type SwarmSources, swarmPeers } from './swarm-peers.ts'
+import { type SwarmPeer, type SwarmSources, swarmPeers } from './swarm-peers.ts'
 
 /** Default for KeeperDeps.tickMs. */
 const TICK_MS = 5_000
@@ -16,6 +19,10 @@ const SYNC_MS = 30_000
 /** The other side of a new connection starts the exchange; when it does not, this one does. */
 const SECOND_SYNC_MS = 1_500
 const MESH_RETRY_MS = 60_000
+/** The more peers there are, the less often each neighbour is measured: at 1,000 every 20 s. */
+const MEASURE_MS_PER_PEER = 20
+/** Neighbours among the nearest that a node in a crowd looks for. */
+const NEAR = 4
 
 /** Keeps the view fresh: exchanges with neighbours, doubts who left without a word, measures, and finds new neighbours. */
 export interface Keeper {
@@ -28,9 +35,13 @@ export interface Keeper {
 export interface KeeperDeps {
   readonly peer: Pick<PeerNode, 'self' | 'isConnected' | 'connect' | 'ping'>
   readonly clock: Clock
+  readonly timers: Timers
+  /** In [0, 1). */
+  readonly random: () => number
   readonly logger: Logger
   readonly sources: SwarmSources
   readonly gossip: Gossip
+  readonly feeds: Feeds
   readonly trips: RoundTrips
   readonly own: Pick<OwnAdvert, 'tick'>
   /** Something about the peers has changed. */
@@ -47,10 +58,11 @@ class ViewKeeper implements Keeper {
   readonly #deps: KeeperDeps
   readonly #tickMs: number
   readonly #stopping = new AbortController()
-  readonly #timers = new Set<NodeJS.Timeout>()
+  readonly #timers = new Set<() => void>()
   /** When a peer that did not answer may be dialled again, by PeerId. */
   readonly #notBefore = new Map<string, number>()
   readonly #missed = new Map<string, number>()
+  readonly #measured = new Map<string, number>()
   /** When each neighbour was last compared with, by PeerId. */
   readonly #synced = new Map<string, number>()
 
@@ -66,7 +78,7 @@ class ViewKeeper implements Keeper {
 
   stop(): void {
     this.#stopping.abort()
-    for (const timer of this.#timers) clearTimeout(timer)
+    for (const cancel of this.#timers) cancel()
   }
 
   connected(peerId: string): void {
@@ -84,6 +96,7 @@ class ViewKeeper implements Keeper {
     this.#deps.trips.forget(peerId)
     this.#synced.delete(peerId)
     this.#missed.delete(peerId)
+    this.#measured.delete(peerId)
     if (this.#stopping.signal.aborted) return
     this.#changed()
     this.#after(0, () => this.#probe(peerId))
@@ -104,10 +117,15 @@ class ViewKeeper implements Keeper {
   }
 
   async #tick(): Promise<void> {
-    const { sources, gossip, own } = this.#deps
-    if (sources.table.expire(this.#nowMs())) this.#changed()
+    const { sources, gossip, feeds, own } = this.#deps
+    const nowMs = this.#nowMs()
+    if (sources.table.expire(nowMs)) this.#changed()
+    feeds.choose(sources.table.size)
     await own.tick()
-    const measured = [...gossip.neighbours].slice(0, coverageLimits.measured)
+    const dueMs = nowMs - Math.max(0.5 * this.#tickMs, MEASURE_MS_PER_PEER * sources.table.size)
+    const measured = [...gossip.neighbours]
+      .slice(0, coverageLimits.measured)
+      .filter((peerId) => (this.#measured.get(peerId) ?? Number.NEGATIVE_INFINITY) <= dueMs)
     await Promise.all(measured.map((peerId) => this.#run(() => this.#measure(peerId))))
     await this.#mesh()
   }
@@ -115,8 +133,10 @@ class ViewKeeper implements Keeper {
   /** A link may be dead without its end being known here, as when a cable is pulled: then the peer falls silent. */
   async #measure(peerId: string): Promise<void> {
     const { peer, trips, gossip } = this.#deps
-    const timeout = AbortSignal.timeout(0.6 * this.#tickMs)
-    const signal = AbortSignal.any([this.#stopping.signal, timeout])
+    const timeout = new AbortController()
+    const cancel = this.#deps.timers.after(0.6 * this.#tickMs, () => timeout.abort())
+    const signal = AbortSignal.any([this.#stopping.signal, timeout.signal])
+    this.#measured.set(peerId, this.#nowMs())
     try {
       const rttMs = await peer.ping(peerId, { signal })
       this.#missed.delete(peerId)
@@ -124,10 +144,12 @@ class ViewKeeper implements Keeper {
       this.#meet(peerId)
     } catch {
       // Only silence counts: a refused stream is an answer.
-      if (!timeout.aborted || !gossip.neighbours.has(peerId)) return
+      if (!timeout.signal.aborted || !gossip.neighbours.has(peerId)) return
       const missed = (this.#missed.get(peerId) ?? 0) + 1
       this.#missed.set(peerId, missed)
       if (missed === MUTE_ROUNDS) this.#doubt(peerId)
+    } finally {
+      cancel()
     }
   }
 
@@ -147,18 +169,34 @@ class ViewKeeper implements Keeper {
 
   /** One connection more while there are few: a swarm must not hang on the node through which everybody came. */
   async #mesh(): Promise<void> {
-    const { sources, gossip } = this.#deps
-    if (gossip.neighbours.size >= coverageLimits.meshPeers) return
+    const { sources, gossip, random } = this.#deps
     const nowMs = this.#nowMs()
-    const strangers = swarmPeers(sources, nowMs).filter(
+    const candidates = swarmPeers(sources, nowMs).filter(
       ({ self, connected, peerId, addrs }) =>
         !self && !connected && addrs.length > 0 && (this.#notBefore.get(peerId) ?? 0) <= nowMs,
     )
-    const chosen = strangers[Math.floor(Math.random() * strangers.length)]
+    const isFew = gossip.neighbours.size < coverageLimits.meshPeers
+    const chosen =
+      this.#nearer(candidates) ?? (isFew ? candidates[Math.floor(random() * candidates.length)] : undefined)
     if (chosen === undefined) return
     if (this.#notBefore.size >= coverageLimits.peers) this.#notBefore.clear()
     this.#notBefore.set(chosen.peerId, nowMs + MESH_RETRY_MS)
     await this.#deps.peer.connect(chosen, { signal: this.#stopping.signal })
+  }
+
+  /** In a crowd: the candidate nearest to this node, when fewer than some neighbours are nearer. They keep the same peers. */
+  #nearer(candidates: readonly SwarmPeer[]): SwarmPeer | undefined {
+    const { sources, gossip } = this.#deps
+    const { position, radii } = sources.table.reach
+    if (radii.size === 0 || gossip.neighbours.size >= coverageLimits.meshMost) return undefined
+    const far = (addressKey: Uint8Array) => (positionOf(addressKey) ^ position) >>> 0
+    const [nearest] = [...candidates].sort((a, b) => far(a.addressKey) - far(b.addressKey))
+    if (nearest === undefined) return undefined
+    const limit = far(nearest.addressKey)
+    const nearer = sources.table
+      .all()
+      .filter(({ advert }) => gossip.neighbours.has(advert.peerId) && far(advert.addressKey) < limit)
+    return nearer.length < NEAR ? nearest : undefined
   }
 
   async #syncSomebody(): Promise<void> {
@@ -189,17 +227,16 @@ class ViewKeeper implements Keeper {
 
   #after(delayMs: number, task: () => Promise<void>): void {
     if (this.#stopping.signal.aborted) return
-    const timer = setTimeout(() => {
-      this.#timers.delete(timer)
+    const cancel = this.#deps.timers.after(delayMs, () => {
+      this.#timers.delete(cancel)
       void this.#run(task)
-    }, delayMs)
-    timer.unref()
-    this.#timers.add(timer)
+    })
+    this.#timers.add(cancel)
   }
 
   /** Again and again, each time after the one before has ended, a little unevenly so that a swarm does not beat in time. */
   #every(periodMs: number, task: () => Promise<void>): void {
-    this.#after(periodMs * (0.9 + Math.random() / 5), async () => {
+    this.#after(periodMs * (0.9 + this.#deps.random() / 5), async () => {
       await this.#run(task)
       this.#every(periodMs, task)
     })

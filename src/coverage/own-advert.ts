@@ -15,6 +15,8 @@ const RENEW_MS = 1_800_000
 const FIGURES_MS = 10_000
 /** Round trips tremble more and matter less. */
 const LINKS_MS = 60_000
+/** In a large swarm both wait longer, so that all peers together tell no more than 50 times a minute. */
+const MS_PER_PEER = 1_200
 
 export interface OwnFacts {
   readonly serving: readonly Serving[]
@@ -108,8 +110,9 @@ class Issuer implements OwnAdvert {
     const before = this.#issued
     const now = summary(facts, this.#deps.neighbours())
     const ageMs = this.#deps.clock.monotonicMs() - before.issuedMs
-    const moved = now.figures !== before.figures && ageMs >= FIGURES_MS
-    const linksMoved = now.links !== before.links && ageMs >= LINKS_MS
+    const crowdMs = MS_PER_PEER * this.#deps.table.size
+    const moved = now.figures !== before.figures && ageMs >= Math.max(FIGURES_MS, crowdMs)
+    const linksMoved = now.links !== before.links && ageMs >= Math.max(LINKS_MS, crowdMs)
     if (now.structure !== before.structure || moved || linksMoved || ageMs >= RENEW_MS) await this.#issue(facts)
   }
 

@@ -4,6 +4,7 @@ import { afterEach, describe, expect, it } from 'vitest'
 import { concatBytes, toHex } from '../../src/base/bytes.ts'
 import { coverageLimits } from '../../src/base/limits.ts'
 import { advertIdOf, encodeAdvert, encodeTombstone } from '../../src/coverage/advert.ts'
+import { EVERYBODY } from '../../src/coverage/crowd.ts'
 import { ADVERTS_PROTOCOL } from '../../src/coverage/gossip.ts'
 import { decodeAnswer, encodeAnswer, encodeRequest, type GossipItem } from '../../src/coverage/gossip-messages.ts'
 import { createChain, encodeHeartbeat } from '../../src/coverage/heartbeat.ts'
@@ -18,6 +19,8 @@ afterEach(() => cleanup.run())
 const signal = AbortSignal.timeout(50_000)
 const HOUR = 3_600_000
 const tag = networkTag('test')
+const nothing = { wish: true, reach: EVERYBODY, items: [], lacks: [] }
+const news = (items: readonly GossipItem[]) => ({ op: 'news' as const, wish: true, items, lines: [] })
 
 /** A node that speaks the protocols and keeps none of their rules. */
 interface Villain extends TestPeer {
@@ -64,7 +67,7 @@ async function startVillain(victim: SwarmNode, answer: (body: Uint8Array) => Uin
   return {
     ...peer,
     raw,
-    tell: async (...items) => decodeAnswer(await raw(encodeRequest(tag, { op: 'items', items }))).wants,
+    tell: async (...items) => decodeAnswer(await raw(encodeRequest(tag, news(items)))).wants,
     advert({ sequence = Date.now(), end = 4, network = 'test', key = own, peerId = peer.node.self.peerId } = {}) {
       const chain = createChain({ addressKey: key.publicKey, sequence }, randomBytes(16))
       const bytes = encodeAdvert(
@@ -74,7 +77,7 @@ async function startVillain(victim: SwarmNode, answer: (body: Uint8Array) => Uin
           sequence,
           serving: [serve(0, end)],
           relay: false,
-          reachability: 'lan',
+          reachability: 'unreachable',
           neighbours: [],
           version: 'villain',
           chainEnd: chain[0] ?? new Uint8Array(16),
@@ -104,7 +107,7 @@ async function startVillain(victim: SwarmNode, answer: (body: Uint8Array) => Uin
   }
 }
 
-const silent = () => encodeAnswer({ items: [], wants: [] })
+const silent = () => encodeAnswer({ ...nothing, wants: [] })
 const seen = (victim: SwarmNode, villain: Villain) =>
   victim.swarm.peers().find((peer) => peer.address === villain.identity.address)
 
@@ -201,9 +204,9 @@ describe('a hostile peer', () => {
       concatBytes(tag, Uint8Array.of(3, 0, 0)),
       concatBytes(tag, Uint8Array.of(1, 255, 255)),
       concatBytes(tag, Uint8Array.of(2, 0, 1, 4, 0, 0, 0, 0, 0, 0)),
-      encodeRequest(tag, { op: 'items', items: [item] }),
-      encodeRequest(tag, { op: 'items', items: many }),
-      encodeRequest(networkTag('other'), { op: 'digest', lines: [] }),
+      encodeRequest(tag, news([item])),
+      encodeRequest(tag, news(many)),
+      encodeRequest(networkTag('other'), { op: 'digest', wish: true, reach: EVERYBODY, lines: [] }),
       new Uint8Array(coverageLimits.messageBytes + 1),
     ]) {
       await expect(villain.raw(body)).rejects.toMatchObject({ code: 'PEER_REFUSED' })
@@ -234,7 +237,7 @@ describe('a hostile peer', () => {
     const answers = [
       () => new Uint8Array(0),
       () => new Uint8Array(coverageLimits.messageBytes + 1),
-      () => encodeAnswer({ items: [], wants }),
+      () => encodeAnswer({ ...nothing, wants }),
       () => {
         throw new Error('no')
       },

@@ -1,0 +1,139 @@
+import { toHex } from '../base/bytes.ts'
+import { isLlmNodeError } from '../base/errors.ts'
+import { coverageLimits } from '../base/limits.ts'
+import type { Change, GossipDeps } from './gossip.ts'
+import type { DigestLine, GossipItem } from './gossip-messages.ts'
+import { createSenderQuotas } from './sender-quota.ts'
+
+/** Signature checks between two turns of the event loop: ~10 ms. */
+const CHECKS_PER_TURN = 8
+/** What was asked of one neighbour is not asked of another for so long. */
+const ASKED_MS = 5_000
+
+/** What came of items. Ids are hex. */
+export interface Taken {
+  /** News: heartbeats, and adverts. */
+  readonly heartbeats: number
+  readonly adverts: number
+  /** Adverts to ask for. */
+  readonly wants: readonly string[]
+  /** Adverts that came without a contact record, and there is none. */
+  readonly lacks: readonly string[]
+}
+
+/** What neighbours tell goes in here: checked, counted, and told on when it is news. */
+export interface Intake {
+  /** Contact records last: they count only for peers with an advert. */
+  take(items: readonly GossipItem[], from: string): Promise<Taken>
+  /** Whose adverts, or newer heartbeats, to ask for; nobody else has been asked for them just now. */
+  missing(lines: readonly DigestLine[]): string[]
+}
+
+export interface IntakeDeps
+  extends Pick<GossipDeps, 'table' | 'book' | 'ownKey' | 'clock' | 'timers' | 'logger' | 'onSelf' | 'onChange'> {
+  readonly onNews: (addressKey: Uint8Array, change: Change, from: string) => void
+}
+
+export function createIntake(deps: IntakeDeps): Intake {
+  return new Checked(deps)
+}
+
+class Checked implements Intake {
+  readonly #deps: IntakeDeps
+  readonly #ownKey: string
+  readonly #quotas = createSenderQuotas()
+  /** Until when an advert is on its way here, by id. */
+  readonly #asked = new Map<string, number>()
+
+  constructor(deps: IntakeDeps) {
+    this.#deps = deps
+    this.#ownKey = toHex(deps.ownKey)
+  }
+
+  async take(items: readonly GossipItem[], from: string): Promise<Taken> {
+    const { table, book, timers, logger, onChange } = this.#deps
+    const granted = this.#quotas.take(from, items.length, this.#nowMs())
+    const sorted = items.slice(0, granted).sort((a, b) => Number(a.kind === 'contact') - Number(b.kind === 'contact'))
+    const wants: string[] = []
+    const adverts: Uint8Array[] = []
+    let [heartbeats, changed] = [0, false]
+    for (const [index, item] of sorted.entries()) {
+      if (index % CHECKS_PER_TURN === CHECKS_PER_TURN - 1) await new Promise<void>((next) => timers.after(0, next))
+      try {
+        if (!this.#takeItem(item, from, wants)) continue
+        changed = true
+        if (item.kind === 'heartbeat') heartbeats++
+        if (item.kind === 'advert') adverts.push(keyOf(item))
+      } catch (error) {
+        if (!isLlmNodeError(error, 'BAD_RECORD')) throw error
+        logger.debug({ peerId: from, kind: item.kind, err: error }, 'a neighbour told something wrong')
+        // Times in contact records depend on clocks, which may be wrong here.
+        if (item.kind !== 'contact') this.#quotas.reportBad(from, this.#nowMs())
+      }
+    }
+    if (changed) onChange()
+    const lacks = adverts.flatMap((key) => (book.get(key) === undefined ? (table.get(key)?.id ?? []) : []))
+    return { heartbeats, adverts: adverts.length, wants, lacks }
+  }
+
+  missing(lines: readonly DigestLine[]): string[] {
+    const { table } = this.#deps
+    return lines.flatMap(({ advertId, index }) => {
+      const entry = table.byId(advertId)
+      const isNews = entry === undefined ? !table.isRefused(advertId) : !entry.tombstone && entry.index < index
+      return isNews && this.#askFor(advertId) ? advertId : []
+    })
+  }
+
+  /** True when nobody else has been asked for it just now. */
+  #askFor(advertId: string): boolean {
+    const nowMs = this.#nowMs()
+    if ((this.#asked.get(advertId) ?? 0) > nowMs) return false
+    if (this.#asked.size >= coverageLimits.peers) this.#asked.clear()
+    this.#asked.set(advertId, nowMs + ASKED_MS)
+    return true
+  }
+
+  /** True when it was news. Throws BAD_RECORD. */
+  #takeItem(item: GossipItem, from: string, wants: string[]): boolean {
+    if (item.kind === 'heartbeat') return this.#takeHeartbeat(item, from, wants)
+    const { table, book, onSelf, onNews } = this.#deps
+    const key = keyOf(item)
+    if (toHex(key) === this.#ownKey) {
+      if (item.kind === 'advert') onSelf?.(item.bytes)
+      return false
+    }
+    if (item.kind === 'contact' && table.get(key) === undefined) return false
+    const verdict =
+      item.kind === 'advert'
+        ? table.addAdvert(item.bytes, item.ageMs, this.#nowMs())
+        : item.kind === 'tombstone'
+          ? table.addTombstone(item.bytes, this.#nowMs())
+          : book.accept(item.bytes)
+    if (verdict !== 'new') return false
+    onNews(key, item.kind, from)
+    return true
+  }
+
+  #takeHeartbeat({ ageMs, bytes }: GossipItem, from: string, wants: string[]): boolean {
+    const { table, onNews } = this.#deps
+    const verdict = table.addHeartbeat(bytes, ageMs, this.#nowMs())
+    const id = toHex(bytes.subarray(0, 8))
+    if (verdict === 'unknown' && ageMs < coverageLimits.maxAgeMs) {
+      wants.push(...this.missing([{ advertId: id, index: 0 }]))
+    }
+    const entry = table.byId(id)
+    if (verdict !== 'new' || entry === undefined) return false
+    onNews(entry.advert.addressKey, 'heartbeat', from)
+    return true
+  }
+
+  #nowMs(): number {
+    return this.#deps.clock.monotonicMs()
+  }
+}
+
+/** version1 | flags1 | key32 in adverts and contact records, version1 | key32 in tombstones */
+function keyOf({ kind, bytes }: GossipItem): Uint8Array {
+  return kind === 'tombstone' ? bytes.slice(1, 33) : bytes.slice(2, 34)
+}
