@@ -1,6 +1,6 @@
 import type { LinearRole, ModelSpec, VectorRole } from '../model/spec.ts'
 import { createNodeList, type Initializers, microsoft, type NodeList, type Weight } from './graph-nodes.ts'
-import type { OnnxNode } from './onnx-proto.ts'
+import { type OnnxNode, onnxTypes } from './onnx-proto.ts'
 
 /** The packed tensors of one matrix, x[rows, k] · W[k, n], as its recipe stores them. */
 export type LinearWeights = { readonly k: number; readonly n: number; readonly bias?: Weight } & (
@@ -139,6 +139,7 @@ export function layerBody(
   hidden: string,
   w: LayerWeights,
   init: Initializers,
+  kvType: KvType = 'f32',
 ): LayerBody {
   const p = layerName(layer)
   const nodes = createNodeList()
@@ -158,7 +159,8 @@ export function layerBody(
   const q = headNorm(`${p}.q`, 'q_norm', shapeNames.q)
   const k = headNorm(`${p}.k`, 'k_norm', shapeNames.k)
   const outputs: [string, string, string] = [`${p}.out_on`, `${p}.present_k_on`, `${p}.present_v_on`]
-  const attention = addAttention(nodes, spec, layer, [q, k, `${p}.v`], [`${p}.attention`, outputs[1], outputs[2]])
+  const results = [`${p}.attention`, outputs[1], outputs[2]]
+  const attention = addAttention(nodes, spec, layer, [q, k, `${p}.v`], results, kvType)
 
   const afterAttention = nodes.add('Add', [hidden, linear(attention, 'o')], `${p}.residual`)
   const gateUp = linear(norm(afterAttention, 'mlp_norm', w.vectors.mlp_norm), 'gate_up')
@@ -170,6 +172,9 @@ export function layerBody(
   return { nodes: nodes.nodes, outputs }
 }
 
+/** What attention computes in and keeps: f16 where a GPU knows no other; everything around it stays f32. */
+export type KvType = 'f32' | 'f16'
+
 /** Attention of one session over its KV, rotation included (GroupQueryAttention of com.microsoft). */
 function addAttention(
   nodes: NodeList,
@@ -177,8 +182,12 @@ function addAttention(
   layer: number,
   [q, k, v]: readonly [string, string, string],
   outputs: readonly string[],
+  kvType: KvType,
 ): string {
   const kv = kvNames(layer)
+  const cast = (x: string, type: KvType) =>
+    nodes.add('Cast', [x], `${layerName(layer)}.${x}.${type}`, { to: onnxTypes[type] })
+  const halved = (x: string) => (kvType === 'f16' ? cast(x, 'f16') : x)
   const window = spec.layers[layer]?.slidingWindow ?? null
   const fused = hasFusedRotation(spec)
   const turned = (x: string, heads: number) => {
@@ -187,20 +196,22 @@ function addAttention(
     const inputs = [x, positions.first, ropeTables.cos, ropeTables.sin]
     return nodes.add('RotaryEmbedding', inputs, `${x}.turned`, attributes, microsoft)
   }
-  const tables = fused ? [ropeTables.cos, ropeTables.sin] : []
-  return nodes.add(
+  const tables = fused ? [halved(ropeTables.cos), halved(ropeTables.sin)] : []
+  const [result = '', ...present] = outputs
+  const attention = kvType === 'f16' ? `${result}.f16` : result
+  nodes.add(
     'GroupQueryAttention',
     [
-      turned(q, spec.nHeads),
-      turned(k, spec.nKvHeads),
-      v,
+      halved(turned(q, spec.nHeads)),
+      halved(turned(k, spec.nKvHeads)),
+      halved(v),
       kv.pastK,
       kv.pastV,
       positions.last,
       positions.total,
       ...tables,
     ],
-    outputs,
+    [attention, ...present],
     {
       num_heads: spec.nHeads,
       kv_num_heads: spec.nKvHeads,
@@ -211,4 +222,5 @@ function addAttention(
     },
     microsoft,
   )
+  return kvType === 'f16' ? nodes.add('Cast', [attention], result, { to: onnxTypes.f32 }) : attention
 }

@@ -6,6 +6,7 @@ import {
   addLinear,
   addNorm,
   hasFusedRotation,
+  type KvType,
   kvNames,
   type LayerWeights,
   type LinearWeights,
@@ -47,8 +48,9 @@ export function buildSpanGraph(options: {
   recipe: RecipeId
   span: Span
   weights: (layer: number) => LayerWeights
+  kvType?: KvType
 }): Uint8Array {
-  const { spec, span } = options
+  const { spec, span, kvType = 'f32' } = options
   const init = createInitializers()
   const nodes = createNodeList()
   const input: OnnxValueInfo[] = [
@@ -71,13 +73,13 @@ export function buildSpanGraph(options: {
     const kv = kvNames(layer)
     // Present and past have different names for their length, or an empty past would not match a full present.
     for (const past of [kv.pastK, kv.pastV]) {
-      input.push(valueInfo(past, 'f32', [1, spec.nKvHeads, `${p}.past`, spec.headDim]))
+      input.push(valueInfo(past, kvType, [1, spec.nKvHeads, `${p}.past`, spec.headDim]))
     }
     for (const present of [kv.presentK, kv.presentV]) {
-      output.push(valueInfo(present, 'f32', [1, spec.nKvHeads, `${p}.present`, spec.headDim]))
+      output.push(valueInfo(present, kvType, [1, spec.nKvHeads, `${p}.present`, spec.headDim]))
     }
     input.push(valueInfo(graphNames.layerOn(layer), 'bool', []))
-    const on = layerBody(spec, layer, hidden, options.weights(layer), init)
+    const on = layerBody(spec, layer, hidden, options.weights(layer), init, kvType)
     const off = createNodeList()
     const offOutputs = [
       off.add('Identity', [hidden], `${p}.out_off`),
@@ -85,7 +87,11 @@ export function buildSpanGraph(options: {
       off.add('Identity', [kv.pastV], `${p}.present_v_off`),
     ]
     const branch = (name: string, body: { nodes: typeof off.nodes; outputs: readonly string[] }) => ({
-      graph: { name, node: body.nodes, output: body.outputs.map((result) => valueInfo(result, 'f32')) },
+      graph: {
+        name,
+        node: body.nodes,
+        output: body.outputs.map((result, i) => valueInfo(result, i === 0 ? 'f32' : kvType)),
+      },
     })
     const result = layer === span.end - 1 ? graphNames.out : `${p}.out`
     hidden = nodes.add('If', [graphNames.layerOn(layer)], [result, kv.presentK, kv.presentV], {

@@ -2,11 +2,19 @@ import protobuf from 'protobufjs/light.js'
 import { LlmNodeError } from '../base/errors.ts'
 
 /** ONNX TensorProto.DataType, the ones used here (onnx.proto, ONNX IR version 8). */
-export const onnxTypes = { f32: 1, u8: 2, i8: 3, i32: 6, i64: 7, bool: 9 } as const
+export const onnxTypes = { f32: 1, u8: 2, i8: 3, i32: 6, i64: 7, bool: 9, f16: 10 } as const
 export type OnnxType = keyof typeof onnxTypes
 
 /** Bytes of one element. */
-export const onnxTypeBytes: Readonly<Record<OnnxType, number>> = { f32: 4, u8: 1, i8: 1, i32: 4, i64: 8, bool: 1 }
+export const onnxTypeBytes: Readonly<Record<OnnxType, number>> = {
+  f32: 4,
+  u8: 1,
+  i8: 1,
+  i32: 4,
+  i64: 8,
+  bool: 1,
+  f16: 2,
+}
 
 export interface OnnxAttribute {
   readonly name: string
