@@ -1,5 +1,5 @@
 /**
- * `npm run build`: dist/ from src/, begun anew each time. `npm pack` and `npm publish` run it too, and remove it again with
+ * `npm run build`: dist/ from src/ and web/, begun anew each time. `npm pack` and `npm publish` run it too, and remove it again with
  * --clean, since the bin of a checkout would otherwise go on running an old build.
  */
 import { spawnSync } from 'node:child_process'
@@ -10,11 +10,9 @@ const root = join(import.meta.dirname, '..')
 rmSync(join(root, 'dist'), { recursive: true, force: true })
 if (!process.argv.includes('--clean')) {
   const tsc = join(root, 'node_modules/.bin/tsc')
-  const { status } = spawnSync(tsc, ['-p', 'tsconfig.build.json'], {
-    cwd: root,
-    // stdout belongs to npm pack --json.
-    stdio: ['ignore', 2, 2],
-    shell: process.platform === 'win32',
-  })
-  process.exitCode = status ?? 1
+  // stdout belongs to npm pack --json.
+  const options = { cwd: root, stdio: ['ignore', 2, 2] }
+  const compiled = spawnSync(tsc, ['-p', 'tsconfig.build.json'], { ...options, shell: process.platform === 'win32' })
+  const bundled = spawnSync(process.execPath, [join(root, 'scripts/build-web.mjs')], options)
+  process.exitCode = compiled.status || bundled.status || ((compiled.error ?? bundled.error) ? 1 : 0)
 }

@@ -41,6 +41,7 @@ function main() {
   const checks = [
     ['lint', 'biome', ['check', '--error-on-warnings', '.']],
     ['types', 'tsc', ['--noEmit']],
+    ['types of the pages', 'tsc', ['--noEmit', '-p', 'web']],
     ['dead code', 'knip', ['--no-progress']],
   ]
   const failedChecks = checks.filter(([name, tool, args]) => {

@@ -1,30 +1,8 @@
 import { Hono } from 'hono'
 import { z } from 'zod'
 import type { ApiEnv } from './caller.ts'
+import type { DemoBody } from './demo-schema.ts'
 import { bodyOf } from './home-routes.ts'
-
-/** What `demo --web` shows beside the pages of its entry node. */
-export const demoBody = z.object({
-  /** What has been done so far, as sentences. */
-  steps: z.array(z.string()).readonly(),
-  ready: z.boolean(),
-  model: z.string(),
-  prompt: z.string(),
-  nodes: z
-    .array(
-      z.object({
-        name: z.string(),
-        layers: z.string(),
-        pid: z.int(),
-        address: z.string().nullable(),
-        state: z.enum(['fetching', 'starting', 'running', 'killed']),
-        bytesDownloaded: z.int(),
-      }),
-    )
-    .readonly(),
-})
-
-export type DemoBody = z.output<typeof demoBody>
 
 const nodeRequest = z.strictObject({ node: z.string().max(64) })
 
