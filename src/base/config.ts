@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { LlmNodeError } from './errors.ts'
+import { isVersion } from './version.ts'
 
 /** Names go into mDNS, protocol names and VER. */
 const networkName = /^[a-z0-9][a-z0-9.-]{0,62}$/
@@ -41,11 +42,7 @@ export const configSchema = z.strictObject({
       /** Multiaddrs with /p2p/PEERID, dialled at start. */
       bootstrap: z.array(z.string()).max(32).default([]),
       /** Oldest version of the program that this network accepts, as its invite says; null: any. */
-      minVersion: z
-        .string()
-        .regex(/^\d{1,5}\.\d{1,5}\.\d{1,5}$/, 'use three numbers, 1.2.3')
-        .nullable()
-        .default(null),
+      minVersion: z.string().refine(isVersion, 'use three numbers, 1.2.3').nullable().default(null),
       /** Ask the router to forward the port (UPnP), so that others can dial this node. */
       upnp: z.boolean().default(true),
       /** Multiaddrs of ports that were forwarded to this node by hand, told to others as they are. */

@@ -17,6 +17,7 @@ export type ErrorCode =
   | 'PORT_IN_USE'
   | 'NOT_SET_UP'
   | 'NOT_RUNNING'
+  | 'VERSION_TOO_OLD'
   | 'PAGES_MISSING'
   | 'ENGINE_FAILED'
   | 'ENGINE_UNAVAILABLE'

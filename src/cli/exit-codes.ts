@@ -13,6 +13,7 @@ export function exitCodeOf(code: ErrorCode): number {
     case 'PORT_IN_USE':
     case 'NOT_SET_UP':
     case 'NOT_RUNNING':
+    case 'VERSION_TOO_OLD':
     case 'DISK_FULL':
     case 'OUT_OF_MEMORY':
     case 'ENGINE_UNAVAILABLE':

@@ -8,7 +8,14 @@ import { parseMultiaddr } from '../p2p/peer-addrs.ts'
 import { findAdmin } from './admin-client.ts'
 import { type AddedContact, addContact } from './contacts.ts'
 import { type Home, loadConfig, prepareHome, saveConfig } from './home.ts'
-import { dropNetworkKey, newNetworkKey, type ResolvedNetwork, resolveNetwork, saveNetworkKey } from './networks.ts'
+import {
+  assertNewEnough,
+  dropNetworkKey,
+  newNetworkKey,
+  type ResolvedNetwork,
+  resolveNetwork,
+  saveNetworkKey,
+} from './networks.ts'
 
 export interface MadeInvite {
   readonly line: string
@@ -34,6 +41,7 @@ export function makeInvite({ network, config, listening, address, petname }: Inv
     bootstrap: [...new Set(known)].slice(0, p2pLimits.inviteAddrs),
     model: config.models.map(({ source }) => source).find(isPublicSource),
     from: address === undefined || petname === undefined ? undefined : { petname, addressKey: decodeAddress(address) },
+    minVersion: config.network.minVersion ?? undefined,
   }
   return { invite, line: encodeInvite(invite) }
 }
@@ -57,12 +65,16 @@ export interface Joined {
   readonly bootstrap: readonly string[]
   readonly model: string | null
   readonly contact: AddedContact | null
+  /** Oldest version of the program that the network accepts. */
+  readonly minVersion: string | null
 }
 
 /** Makes the network of an invite this home's network. Throws BAD_INPUT, and what keeps its contact from being added. */
 export async function joinNetwork(home: Home, line: string): Promise<Joined> {
   const invite = parseInvite(line)
   await prepareHome(home)
+  const { minVersion = null } = invite
+  assertNewEnough(minVersion, invite.network)
   const config = await loadConfig(home, { env: {} })
   // First what can be refused, such as a petname that already belongs to somebody else.
   const contact = invite.from === undefined ? null : await addContact(home, { ...invite.from, addrs: [] })
@@ -71,8 +83,9 @@ export async function joinNetwork(home: Home, line: string): Promise<Joined> {
   const before = config.network.name === invite.network ? config.network.bootstrap : []
   const bootstrap = [...new Set([...invite.bootstrap, ...before])].slice(0, 32)
   const isPrivate = invite.preSharedKey !== undefined
-  await saveNetwork(home, config, { name: invite.network, private: isPrivate, bootstrap })
-  return { network: invite.network, private: isPrivate, bootstrap, model: invite.model ?? null, contact }
+  await saveNetwork(home, config, { name: invite.network, private: isPrivate, bootstrap, minVersion })
+  const model = invite.model ?? null
+  return { network: invite.network, private: isPrivate, bootstrap, model, contact, minVersion }
 }
 
 /** Makes `name` this home's network, with a new key when private. Throws BAD_INPUT. */
@@ -86,7 +99,7 @@ export async function foundNetwork(home: Home, name: string, options: { private:
   const config = await loadConfig(home, { env: {} })
   if (options.private) await saveNetworkKey(home, name, newNetworkKey())
   else await dropNetworkKey(home, name)
-  await saveNetwork(home, config, { name, private: options.private, bootstrap: [] })
+  await saveNetwork(home, config, { name, private: options.private, bootstrap: [], minVersion: null })
 }
 
 export async function listBootstrap(home: Home): Promise<readonly string[]> {

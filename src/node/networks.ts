@@ -7,8 +7,10 @@ import { LlmNodeError } from '../base/errors.ts'
 import { writeFileAtomic } from '../base/files.ts'
 import { p2pLimits } from '../base/limits.ts'
 import { createSecret, type Secret } from '../base/secret.ts'
+import { compareVersions, updateCommand } from '../base/version.ts'
 import { networkVersion } from '../p2p/network.ts'
 import { type Home, readIfPresent } from './home.ts'
+import { nodeVersion } from './version.ts'
 
 /** The network a node takes part in. */
 export interface ResolvedNetwork {
@@ -26,12 +28,27 @@ const keyFile = z.strictObject({
 })
 type StoredKeys = z.infer<typeof keyFile>['keys']
 
+/** Throws VERSION_TOO_OLD with the command that updates this program. */
+export function assertNewEnough(minVersion: string | null, network: string): void {
+  const version = nodeVersion()
+  if (minVersion === null || compareVersions(version, minVersion) >= 0) return
+  throw new LlmNodeError(
+    'VERSION_TOO_OLD',
+    `The network ${network} needs llm-node ${minVersion}; this is ${version}.`,
+    {
+      hint: `Update it: ${updateCommand}`,
+      meta: { minVersion, version },
+    },
+  )
+}
+
 /**
- * The configured network with its key. Throws BAD_CONFIG when it is private and the key is missing: a node that is meant
+ * The configured network with its key. Throws VERSION_TOO_OLD, and BAD_CONFIG when it is private and the key is missing: a node that is meant
  * for a closed circle never joins an open network of the same name.
  */
 export async function resolveNetwork(home: Home, config: Config): Promise<ResolvedNetwork> {
-  const { name } = config.network
+  const { name, minVersion } = config.network
+  assertNewEnough(minVersion, name)
   const stored = (await readKeys(home)).find((entry) => entry.name === name)
   if (stored === undefined && config.network.private) {
     throw new LlmNodeError('BAD_CONFIG', `The network ${name} is private, and its key is not here.`, {

@@ -13,6 +13,7 @@ import { isNetworkName } from '../base/config.ts'
 import { LlmNodeError } from '../base/errors.ts'
 import { p2pLimits } from '../base/limits.ts'
 import { createSecret, type Secret } from '../base/secret.ts'
+import { isVersion } from '../base/version.ts'
 import { assertAddressKey } from './address.ts'
 import { isPetname } from './petname.ts'
 
@@ -28,10 +29,13 @@ export interface Invite {
   readonly model?: string | undefined
   /** Who invites: the address key and the name that it goes by. */
   readonly from?: { readonly petname: string; readonly addressKey: Uint8Array } | undefined
+  /** Oldest version of the program that the network accepts. */
+  readonly minVersion?: string | undefined
 }
 
 /**
- * "llm-invite:" | base64url(version1 | flags1 | name | [key32] | nAddr1 (addr)* | model | [petname | addressKey32] | check4),
+ * "llm-invite:" | base64url(version1 | flags1 | name | [key32] | nAddr1 (addr)* | model | [petname | addressKey32] | [minVersion] |
+ * check4),
  * texts and addresses with a length byte; check = the first 4 bytes of SHA-256("llm invite v1" | all before).
  */
 const PREFIX = 'llm-invite:'
@@ -40,16 +44,21 @@ const KEY_BYTES = 32
 const CHECK_BYTES = 4
 const HAS_KEY = 1
 const HAS_SENDER = 2
+const HAS_MIN_VERSION = 4
 
 /** Throws BAD_INPUT on what the format cannot hold. */
 export function encodeInvite(invite: Invite): string {
-  const { network, preSharedKey, bootstrap, model = '', from } = invite
+  const { network, preSharedKey, bootstrap, model = '', from, minVersion } = invite
   if (bootstrap.length > p2pLimits.inviteAddrs) {
     throw new LlmNodeError('BAD_INPUT', `An invite holds at most ${p2pLimits.inviteAddrs} addresses.`)
   }
   const writer = createByteWriter()
     .u8(VERSION)
-    .u8((preSharedKey === undefined ? 0 : HAS_KEY) | (from === undefined ? 0 : HAS_SENDER))
+    .u8(
+      (preSharedKey === undefined ? 0 : HAS_KEY) |
+        (from === undefined ? 0 : HAS_SENDER) |
+        (minVersion === undefined ? 0 : HAS_MIN_VERSION),
+    )
   const short = (bytes: Uint8Array) => writer.u8(bytes.length).bytes(bytes)
   short(utf8(network))
   if (preSharedKey !== undefined) writer.bytes(preSharedKey.reveal())
@@ -60,6 +69,7 @@ export function encodeInvite(invite: Invite): string {
     short(utf8(from.petname))
     writer.bytes(from.addressKey)
   }
+  if (minVersion !== undefined) short(utf8(minVersion))
   const body = writer.finish()
   const line = PREFIX + Buffer.from(concatBytes(body, checkOf(body))).toString('base64url')
   // What this program writes it must be able to read.
@@ -90,7 +100,7 @@ function parseBody(reader: ByteReader): Invite {
   const version = reader.u8('version')
   if (version !== VERSION) throw bad(`has version ${version}; this program knows version ${VERSION}`)
   const flags = reader.u8('flags')
-  if (flags > (HAS_KEY | HAS_SENDER)) throw bad('asks for something that this program does not know')
+  if (flags > (HAS_KEY | HAS_SENDER | HAS_MIN_VERSION)) throw bad('asks for something that this program does not know')
   const network = readText(reader, 'network')
   if (!isNetworkName(network)) throw bad('names no valid network')
   const preSharedKey = (flags & HAS_KEY) === 0 ? undefined : createSecret(reader.bytes(KEY_BYTES, 'key').slice())
@@ -99,8 +109,10 @@ function parseBody(reader: ByteReader): Invite {
   const bootstrap = Array.from({ length: nAddrs }, () => readAddr(reader))
   const model = readText(reader, 'model')
   const from = (flags & HAS_SENDER) === 0 ? undefined : readSender(reader)
+  const minVersion = (flags & HAS_MIN_VERSION) === 0 ? undefined : readText(reader, 'version')
+  if (minVersion !== undefined && !isVersion(minVersion)) throw bad('asks for a version that is none')
   reader.end()
-  return { network, preSharedKey, bootstrap, model: model === '' ? undefined : model, from }
+  return { network, preSharedKey, bootstrap, model: model === '' ? undefined : model, from, minVersion }
 }
 
 function readSender(reader: ByteReader): { petname: string; addressKey: Uint8Array } {

@@ -4,6 +4,7 @@ import { connect } from 'node:net'
 import { join } from 'node:path'
 import { afterEach, describe, expect, it } from 'vitest'
 import { createSecret } from '../../src/base/secret.ts'
+import { setSetting } from '../../src/node/config-edit.ts'
 import { loadConfig, locateHome } from '../../src/node/home.ts'
 import {
   addBootstrap,
@@ -14,6 +15,7 @@ import {
   removeBootstrap,
 } from '../../src/node/joining.ts'
 import { resolveNetwork } from '../../src/node/networks.ts'
+import { encodeInvite } from '../../src/p2p/invite.ts'
 import { networkVersion } from '../../src/p2p/network.ts'
 import { createCleanup, eventually, startPeer, type TestPeer, temporaryFolder } from './p2p-helpers.ts'
 
@@ -114,6 +116,25 @@ describe('joining', () => {
     expect(await listBootstrap(ben)).toEqual([])
     await expect(removeBootstrap(ben, peer.bootstrap[0] ?? '')).rejects.toMatchObject({ code: 'BAD_INPUT' })
     await expect(addBootstrap(ben, 'nonsense')).rejects.toMatchObject({ code: 'BAD_INPUT' })
+  })
+
+  it('refuses a network that needs a newer program, and names the command that updates it', async () => {
+    const [anna, ben] = [await newHome(), await newHome()]
+    await foundNetwork(anna, 'annas', { private: false })
+    await setSetting(anna, 'network.minVersion', '0.0.1')
+    const { line } = await inviteOf(anna, undefined)
+    expect(await joinNetwork(ben, line)).toMatchObject({ minVersion: '0.0.1' })
+    expect((await loadConfig(ben, { env: {} })).network.minVersion).toBe('0.0.1')
+    await setSetting(ben, 'network.minVersion', '99.0.0')
+    const config = await loadConfig(ben, { env: {} })
+    const newer = encodeInvite({ network: 'annas', bootstrap: [], minVersion: '99.0.0' })
+    for (const attempt of [() => resolveNetwork(ben, config), async () => joinNetwork(await newHome(), newer)]) {
+      await expect(attempt()).rejects.toMatchObject({
+        code: 'VERSION_TOO_OLD',
+        hint: expect.stringContaining('npm install --global llm-node@latest'),
+      })
+    }
+    await expect(setSetting(ben, 'network.minVersion', 'new')).rejects.toMatchObject({ code: 'BAD_CONFIG' })
   })
 
   it('never falls back to an open network of the same name', async () => {

@@ -16,6 +16,7 @@ const full: Invite = {
   bootstrap: [addr, `/dns4/meet.example/tcp/5561/p2p/${peerId}`],
   model: 'Qwen/Qwen3-0.6B',
   from: { petname: 'Anna B', addressKey },
+  minVersion: '0.2.10',
 }
 
 /** The line with the body changed by `change` and a right checksum. */
@@ -32,6 +33,7 @@ describe('invites', () => {
     const read = parseInvite(`  ${line}\n`)
     expect(read).toMatchObject({ network: full.network, bootstrap: full.bootstrap, model: full.model })
     expect(read.from).toEqual(full.from)
+    expect(read.minVersion).toBe('0.2.10')
     expect(read.preSharedKey?.reveal()).toEqual(full.preSharedKey?.reveal())
   })
 
@@ -43,6 +45,7 @@ describe('invites', () => {
       bootstrap: [],
       model: undefined,
       from: undefined,
+      minVersion: undefined,
     })
   })
 
@@ -69,7 +72,7 @@ describe('invites', () => {
       return body
     }
     expect(() => parseInvite(forge(line, at(0, 2)))).toThrow(/version 2/)
-    expect(() => parseInvite(forge(line, at(1, 4)))).toThrow(/does not know/)
+    expect(() => parseInvite(forge(line, at(1, 8)))).toThrow(/does not know/)
     expect(() => parseInvite(forge(line, at(3, 0x41)))).toThrow(/no valid network/)
     expect(() => parseInvite(forge(line, at(3 + full.network.length, 9)))).toThrow(/9 addresses/)
     expect(() => parseInvite(forge(line, (body) => body.subarray(0, -1)))).toThrow(/malformed/)
