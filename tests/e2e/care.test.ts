@@ -1,6 +1,6 @@
 /** The verbs around a node: settings, models on the disk, the background, logs. */
 import { open, readFile, rm, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { StatusBody } from '../../src/api/types.ts'
 import { createSandbox, isAlive, runCli, runJson, type Sandbox } from './cli.ts'
@@ -61,6 +61,22 @@ test('settings are shown, changed and checked', async () => {
   expect(unknown.stderr).toContain('There is no setting "network.ports"')
   const { stdout } = await runCli(['config', 'path', ...home])
   expect(stdout.trim()).toBe(join(sandbox.home('node'), 'config.json'))
+})
+
+test('settings are edited in the editor of the user, and a mistake changes nothing', async () => {
+  const home = ['--home', await sandbox.folder('edited')]
+  const edit = (script: string) => runCli(['config', 'edit', ...home], { env: { VISUAL: '', EDITOR: script } })
+  expect((await edit('true')).stdout).toContain('Nothing was changed.')
+  const changed = await edit(`sed -i 's/"level": "info"/"level": "warn"/'`)
+  expect(changed).toMatchObject({ code: 0, stdout: expect.stringContaining('Saved to') })
+  expect((await runJson<{ value: string }>(['config', 'get', 'log.level', ...home])).value).toBe('warn')
+  const wrong = await edit(`sed -i 's/"level": "warn"/"level": "loud"/'`)
+  expect(wrong).toMatchObject({ code: 2, stderr: expect.stringMatching(/log\.level.*Nothing was changed/) })
+  const kept = /What you wrote is in (.*config\.json)\./.exec(wrong.stderr)?.[1] ?? ''
+  expect(await readFile(kept, 'utf8')).toContain('loud')
+  await rm(dirname(kept), { recursive: true })
+  expect((await runJson<{ value: string }>(['config', 'get', 'log.level', ...home])).value).toBe('warn')
+  expect((await edit('false')).stderr).toContain('did not end well')
 })
 
 test('a damaged layer is found and fetched again', async () => {

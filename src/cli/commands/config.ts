@@ -11,10 +11,10 @@ interface ConfigArguments extends GlobalArguments {
 
 export const configCommand: CommandModule<GlobalArguments, ConfigArguments> = {
   command: 'config <action> [key] [value]',
-  describe: 'Show or change settings: get, set, path',
+  describe: 'Show or change settings: get, set, edit, path',
   builder: (yargs): Argv<ConfigArguments> =>
     yargs
-      .positional('action', { type: 'string', choices: ['get', 'set', 'path'], demandOption: true })
+      .positional('action', { type: 'string', choices: ['get', 'set', 'edit', 'path'], demandOption: true })
       .positional('key', { type: 'string', describe: 'A setting, for example network.port' })
       .positional('value', { type: 'string', describe: 'Its new value, as JSON or a plain word' })
       .parserConfiguration({ 'parse-positional-numbers': false }),
@@ -23,6 +23,16 @@ export const configCommand: CommandModule<GlobalArguments, ConfigArguments> = {
     if (argv.action === 'path') {
       if (argv.json) return printJson('config', { path: home.configFile })
       return printLine(home.configFile)
+    }
+    if (argv.action === 'edit') {
+      const { editConfig } = await import('../../node/config-editor.ts')
+      const changed = await editConfig(home, process.env)
+      if (argv.json) return printJson('config', { path: home.configFile, changed })
+      return printLine(
+        changed
+          ? `Saved to ${home.configFile}. A running node takes it up when it starts again.`
+          : 'Nothing was changed.',
+      )
     }
     const { getSetting, setSetting } = await import('../../node/config-edit.ts')
     const { key, value } = argv
