@@ -6,7 +6,7 @@ import type { ModelSpec } from '../model/spec.ts'
 import { createBriefRuns } from './brief-runs.ts'
 import { loadFinalNorm, type RowNorm } from './final-norm.ts'
 import { buildHeadGraph, graphNames, usesRowZeroPoints } from './graph.ts'
-import { type OrtRuntime, openOrt } from './ort.ts'
+import { type OrtRuntime, openOrt, type Provider } from './ort.ts'
 import { type PackedEnds, readPackedEnds } from './packed-file.ts'
 import type { RecipeId } from './recipe.ts'
 import { createStaging, runRows } from './staging.ts'
@@ -32,6 +32,8 @@ export interface ModelEndsOptions {
   readonly threads: number
   /** Another libonnxruntime than the bundled one. */
   readonly library?: string | undefined
+  /** What computes the head; default the processor. */
+  readonly provider?: Provider | undefined
 }
 
 /** Throws MODEL_NOT_FOUND, MODEL_CORRUPT, ENGINE_UNAVAILABLE or ENGINE_FAILED. */
@@ -100,13 +102,14 @@ export async function createModelEnds(options: ModelEndsOptions): Promise<ModelE
   }
 }
 
-async function openEnds({ spec, recipe, endsFile, threads }: ModelEndsOptions, ort: OrtRuntime) {
+async function openEnds({ spec, recipe, endsFile, threads, provider = 'cpu' }: ModelEndsOptions, ort: OrtRuntime) {
   const packed = await readPackedEnds(endsFile, spec, recipe)
   const model = buildHeadGraph({ spec, recipe, finalNorm: packed.finalNorm, head: packed.head })
   const file = await open(endsFile)
   try {
     const finalNorm = await loadFinalNorm(file, packed.finalNorm, spec.rmsNormEps)
-    const graph = await ort.createSession(model, { threads, weightsFolder: await realpath(dirname(endsFile)) })
+    const weightsFolder = await realpath(dirname(endsFile))
+    const graph = await ort.createSession(model, { threads, weightsFolder, provider })
     return { packed, file, graph, finalNorm }
   } catch (error) {
     await file.close()

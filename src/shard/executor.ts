@@ -54,7 +54,7 @@ export interface ExecutorOptions {
   readonly onRun?: ((record: RunRecord) => void) | undefined
 }
 
-interface ExecutorDeps {
+export interface ExecutorDeps {
   readonly ort: OrtRuntime
   readonly graph: OrtSession
   readonly clock: Clock

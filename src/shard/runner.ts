@@ -4,11 +4,12 @@ import { type Clock, systemClock } from '../base/clock.ts'
 import { assertInput, LlmNodeError } from '../base/errors.ts'
 import { formatSpan, type Span, spanContains, spanLength } from '../base/span.ts'
 import type { ModelSpec } from '../model/spec.ts'
+import { createDeviceExecutor } from './device-executor.ts'
 import { createExecutor, type Executor, type RunRecord, type RunSession } from './executor.ts'
 import { buildSpanGraph } from './graph.ts'
 import type { LayerWeights } from './graph-layer.ts'
 import { kvBytesPerPosition } from './kv.ts'
-import { openOrt } from './ort.ts'
+import { openOrt, type Provider } from './ort.ts'
 import { readPackedLayer } from './packed-file.ts'
 import type { RecipeId } from './recipe.ts'
 import { shortFactorLimit } from './rope.ts'
@@ -62,6 +63,8 @@ export interface SpanRunnerOptions {
   readonly kvBudgetBytes: number
   /** Another libonnxruntime than the bundled one. */
   readonly library?: string | undefined
+  /** What computes; default the processor. On a GPU keys and values are f16. */
+  readonly provider?: Provider | undefined
   /** Called after every run. */
   readonly onRun?: ((record: RunRecord) => void) | undefined
   /** Rows of one run at most; default shardLimits.runRows. Results do not depend on it. */
@@ -84,8 +87,10 @@ export async function createSpanRunner(options: SpanRunnerOptions): Promise<Span
   assertInput(Number.isInteger(threads) && threads > 0, `A run cannot have ${threads} threads.`)
   const ort = openOrt(options.library)
   const { model, weightsBytes, weightsFolder } = await loadSpan(options)
-  const graph = await ort.createSession(model, { threads, weightsFolder })
-  const executor = createExecutor(options, { ort, graph, clock: options.clock ?? systemClock })
+  const { provider = 'cpu' } = options
+  const graph = await ort.createSession(model, { threads, weightsFolder, provider })
+  const create = provider === 'cuda' ? createDeviceExecutor : createExecutor
+  const executor = create(options, { ort, graph, clock: options.clock ?? systemClock })
   return new Runner(options, weightsBytes, executor, () => graph.release())
 }
 
@@ -231,6 +236,7 @@ async function loadSpan(options: SpanRunnerOptions) {
     spec,
     recipe,
     span,
+    kvType: options.provider === 'cuda' ? 'f16' : 'f32',
     weights(layer) {
       const found = weights[layer - span.start]
       if (found === undefined) throw new LlmNodeError('INTERNAL', `Layer ${layer} was not read.`)
