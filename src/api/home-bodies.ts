@@ -65,7 +65,7 @@ export const modelsBody = z.object({
 
 export const machineBody = z.object({
   cpu: z.object({ model: z.string().nullable(), cores: z.int(), features: z.array(z.string()).readonly() }),
-  memory: z.object({ totalBytes: z.int(), freeBytes: z.int(), limitedBy: z.enum(['machine', 'cgroup']) }),
+  memory: z.object({ totalBytes: z.int(), freeBytes: z.int(), limitedBy: z.enum(['machine', 'cgroup', 'share']) }),
   disk: z.object({ totalBytes: z.int(), freeBytes: z.int() }).nullable(),
   gpus: z.array(z.string()).readonly(),
   onBattery: z.boolean(),

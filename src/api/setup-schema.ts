@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { errorBody } from './bodies.ts'
-import { catalogueModelBody, checkBody, costBody, machineBody, planBody, planRequest } from './home-bodies.ts'
+import { catalogueModelBody, checkBody, type costBody, machineBody, planBody, type planRequest } from './home-bodies.ts'
 
 /** Everything that the wizard shows; it is sent whole at every change. */
 export const setupBody = z.object({
@@ -42,7 +42,7 @@ export type SetupBody = z.output<typeof setupBody>
 
 /** Either a name that everybody of the network uses, or the invite line of a friend. */
 export const networkRequest = z.union([
-  z.strictObject({ name: z.string().max(64), private: z.boolean().default(false) }),
+  z.strictObject({ name: z.string().max(64) }),
   z.strictObject({ invite: z.string().max(4_096) }),
 ])
 export const fetchRequest = z.strictObject({

@@ -14,6 +14,7 @@ import { keysCommand } from './commands/keys.ts'
 import { logitsCommand } from './commands/logits.ts'
 import { logsCommand } from './commands/logs.ts'
 import { modelsCommand } from './commands/models.ts'
+import { pauseCommand, resumeCommand } from './commands/pause.ts'
 import { peersCommand } from './commands/peers.ts'
 import { pingCommand } from './commands/ping.ts'
 import { planCommand } from './commands/plan.ts'
@@ -24,6 +25,7 @@ import { statusCommand } from './commands/status.ts'
 import { stopCommand } from './commands/stop.ts'
 import { tokenizeCommand } from './commands/tokenize.ts'
 import { versionCommand } from './commands/version.ts'
+import { webCommand } from './commands/web.ts'
 import { keepCompiledCode } from './compile-cache.ts'
 import { addGlobalOptions, type GlobalArguments } from './context.ts'
 import { reportError } from './output.ts'
@@ -37,6 +39,8 @@ const commands = [
   planCommand,
   startCommand,
   stopCommand,
+  pauseCommand,
+  resumeCommand,
   statusCommand,
   peersCommand,
   coverageCommand,
@@ -57,6 +61,7 @@ const commands = [
   logitsCommand,
   tokenizeCommand,
   versionCommand,
+  webCommand,
 ]
 const verbs = commands.map(({ command }) => String(command).split(' ')[0])
 const verb = args.find((arg) => verbs.includes(arg))

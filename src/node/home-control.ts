@@ -49,18 +49,23 @@ function contactBody({ petname, address, verified }: Contact) {
 }
 
 async function modelsBody(home: Home) {
-  const recipe = await defaultRecipe()
-  const [held, catalogue] = await Promise.all([listModels(home), readCatalogue()])
+  const [recipe, held, catalogue] = await Promise.all([defaultRecipe(), listModels(home), catalogueBody()])
   return {
     recipe,
     held: held.map(({ name, source, recipe, layers, nLayers, ends, bytes, problem }) => {
       return { name, source, recipe, layers, nLayers, ends, bytes, problem }
     }),
-    catalogue: catalogue.map(({ repository, licence, gated, nLayers, maxContext, sizes }) => {
-      const { layerBytes, totalBytes } = sizes[parseRecipe(recipe)]
-      return { repository, licence, gated, nLayers, maxContext, layerBytes, totalBytes }
-    }),
+    catalogue,
   }
+}
+
+/** Open models that are known to work, with their sizes in the recipe that suits this processor. */
+export async function catalogueBody() {
+  const recipe = parseRecipe(await defaultRecipe())
+  return (await readCatalogue()).map(({ repository, licence, gated, nLayers, maxContext, sizes }) => {
+    const { layerBytes, totalBytes } = sizes[recipe]
+    return { repository, licence, gated, nLayers, maxContext, layerBytes, totalBytes }
+  })
 }
 
 export function costBody({ span, downloadBytes, diskBytes, memory, minutes }: SpanCost) {

@@ -81,7 +81,7 @@ export interface PlanDeps {
   look(home: Home, config: Config, modelId: string, signal: AbortSignal): Promise<SwarmGlance>
 }
 
-const realDeps: PlanDeps = {
+export const planDeps: PlanDeps = {
   detect: detectShare,
   measure: measureSpeed,
   look: (home, config, modelId, signal) =>
@@ -96,7 +96,7 @@ export async function makePlan(
   home: Home,
   config: Config,
   options: PlanOptions,
-  deps: PlanDeps = realDeps,
+  deps: PlanDeps = planDeps,
 ): Promise<Plan> {
   const { signal } = options
   await prepareHome(home)

@@ -14,6 +14,11 @@ const runState = z.strictObject({
 /** How a command reaches the node that runs on a home. Kept 0600: the token lets its bearer command the node. */
 export type RunState = z.infer<typeof runState>
 
+/** Where the pages are; the token stands behind the #, which is sent to nobody and written to no log. */
+export function pagesUrl({ apiUrl, token }: Pick<RunState, 'apiUrl' | 'token'>): string {
+  return `${apiUrl}/#token=${token}`
+}
+
 export async function writeRunFile(home: Home, state: RunState): Promise<void> {
   await writeFileAtomic(home.runFile, `${JSON.stringify(state)}\n`, 0o600)
 }

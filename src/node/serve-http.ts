@@ -58,6 +58,15 @@ export async function serveHttp(
       logger: deps.logger,
     },
   )
+  return listenHttp(app, config, timeouts)
+}
+
+/** Throws PORT_IN_USE. */
+export async function listenHttp(
+  app: Pick<Parameters<typeof createAdaptorServer>[0], 'fetch'>,
+  config: Pick<Config['api'], 'host' | 'port'>,
+  timeouts: { readonly headersMs: number; readonly requestMs: number } = apiLimits,
+): Promise<HttpServer> {
   const server = createAdaptorServer({
     fetch: app.fetch,
     serverOptions: {
@@ -80,7 +89,7 @@ export async function serveHttp(
   }
 }
 
-async function listen(server: Server, { host, port }: Config['api']): Promise<number> {
+async function listen(server: Server, { host, port }: Pick<Config['api'], 'host' | 'port'>): Promise<number> {
   const chosen = port ?? ((await isFree(host, DEFAULT_API_PORT)) ? DEFAULT_API_PORT : 0)
   await new Promise<void>((resolve, reject) => {
     server.once('error', (cause: NodeJS.ErrnoException) => {

@@ -52,7 +52,13 @@ export async function lookAround(
   })
 }
 
-async function settle(swarm: SwarmView, peer: PeerNode, hasBootstrap: boolean, signal: AbortSignal): Promise<void> {
+/** Until nothing new comes, at most 8 s. Throws ABORTED. */
+export async function settle(
+  swarm: SwarmView,
+  peer: PeerNode,
+  hasBootstrap: boolean,
+  signal: AbortSignal,
+): Promise<void> {
   const startedMs = performance.now()
   let changedMs = startedMs
   const unsubscribe = swarm.onChange(() => {
@@ -73,7 +79,8 @@ async function settle(swarm: SwarmView, peer: PeerNode, hasBootstrap: boolean, s
   }
 }
 
-function glance(swarm: SwarmView, modelIdHex: string): SwarmGlance {
+/** What is known now. */
+export function glance(swarm: SwarmView, modelIdHex: string): SwarmGlance {
   const peers = swarm.peers().filter(({ self }) => !self)
   const modelId = fromHex(modelIdHex)
   const recipes = new Set(peers.flatMap(({ serving }) => serving.map(({ recipe }) => recipe)))

@@ -17,7 +17,7 @@ export function RouteLine({ hops, isRunning }: { hops: readonly HopBody[]; isRun
       {hops.map((hop) => (
         <Fragment key={`${hop.span.start} ${hop.address}`}>
           <li class="wire" aria-hidden="true" />
-          <li class="stop" style={{ '--hue': hueOf(hop.address ?? 'here') }}>
+          <li class={hop.address === null ? 'stop stop-self' : 'stop'} style={{ '--hue': hueOf(hop.address ?? '') }}>
             <strong title={hop.address ?? ''}>{nameOf(hop.address)}</strong>
             <span>{texts.pipeline.layers(formatSpan(hop.span))}</span>
             <small>{formatMs(hop.ms)}</small>

@@ -34,7 +34,7 @@ export function formatSpeed(tokensPerSecond: number | null): string {
 }
 
 export function shortAddress(address: string): string {
-  return `${address.slice(0, 6)}…${address.slice(-6)}`
+  return `${address.slice(0, 8)}….llm`
 }
 
 /** The same colour for the same peer everywhere, 0–359. */

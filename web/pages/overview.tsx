@@ -115,7 +115,7 @@ function Work({ status: { relay, decode, rssBytes } }: { status: StatusBody }) {
             <dd>{words.step(formatMs(decode.meanMs))}</dd>
           </>
         )}
-        <dt>{texts.peers.relay}</dt>
+        <dt>{words.forwarding}</dt>
         <dd>{words.forwards(relay.circuits)}</dd>
         <dt>{words.memory}</dt>
         <dd>{formatBytes(rssBytes)}</dd>
@@ -131,7 +131,7 @@ function Speed() {
     <Card title={words.speed}>
       <p class="figure">{now.length === 0 ? words.noAnswer : words.underWay(now.length)}</p>
       <p>{sum > 0 && formatSpeed(sum)}</p>
-      <Sparkline values={speeds.value} label={`${words.speed}: ${formatSpeed(sum)}`} />
+      {speeds.value.length > 1 && <Sparkline values={speeds.value} label={`${words.speed}: ${formatSpeed(sum)}`} />}
     </Card>
   )
 }

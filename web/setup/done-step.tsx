@@ -2,7 +2,7 @@ import { CopyField } from '../components/copy-field.tsx'
 import { QrCode } from '../components/qr-code.tsx'
 import { Checks } from '../pages/settings.tsx'
 import { texts } from '../texts.ts'
-import type { StepProps } from './wizard.tsx'
+import type { StepProps } from './step-props.ts'
 
 const words = texts.setup.done
 

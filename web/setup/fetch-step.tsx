@@ -4,7 +4,7 @@ import { formatBytes, formatDuration } from '../lib/format.ts'
 import { Checks } from '../pages/settings.tsx'
 import { texts } from '../texts.ts'
 import { choice } from './choice.ts'
-import type { StepProps } from './wizard.tsx'
+import type { StepProps } from './step-props.ts'
 
 const words = texts.setup.fetch
 

@@ -6,7 +6,7 @@ import type { CostBody, PlanBody } from '../lib/bodies.ts'
 import { formatBytes } from '../lib/format.ts'
 import { texts } from '../texts.ts'
 import { choice, choose } from './choice.ts'
-import type { StepProps } from './wizard.tsx'
+import type { StepProps } from './step-props.ts'
 
 const words = texts.setup.layers
 

@@ -1,6 +1,6 @@
 import { formatBytes } from '../lib/format.ts'
 import { texts } from '../texts.ts'
-import type { StepProps } from './wizard.tsx'
+import type { StepProps } from './step-props.ts'
 
 const words = texts.setup.machine
 

@@ -1,7 +1,7 @@
 import { formatBytes } from '../lib/format.ts'
 import { texts } from '../texts.ts'
 import { choice, choose } from './choice.ts'
-import type { StepProps } from './wizard.tsx'
+import type { StepProps } from './step-props.ts'
 
 const words = texts.setup.model
 const OTHER = 'other'

@@ -13,19 +13,12 @@ import { LayersStep } from './layers-step.tsx'
 import { MachineStep } from './machine-step.tsx'
 import { ModelStep } from './model-step.tsx'
 import { NetworkStep } from './network-step.tsx'
+import type { StepProps } from './step-props.ts'
 
 const words = texts.setup
 const state = signal<SetupBody | null>(null)
 const step = signal(0)
 const failure = signal<unknown>(undefined)
-
-export interface StepProps {
-  readonly state: SetupBody
-  readonly next: () => void
-  readonly back: () => void
-  /** A request to the set-up; false when it was refused, which the page then says. */
-  readonly act: (verb: string, body?: unknown) => Promise<boolean>
-}
 
 const steps: readonly FunctionComponent<StepProps>[] = [
   MachineStep,

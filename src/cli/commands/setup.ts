@@ -19,6 +19,7 @@ interface SetupArguments extends GlobalArguments, SwarmArguments {
   ends?: boolean | undefined
   recipe?: string | undefined
   yes: boolean
+  web: boolean
   client?: string | undefined
 }
 
@@ -41,11 +42,13 @@ export const setupCommand: CommandModule<GlobalArguments, SetupArguments> = {
       .option('ends', { type: 'boolean', describe: 'Hold embedding, head and tokenizer, to ask (default: yes)' })
       .option('recipe', { type: 'string', choices: ['i8', 'q4', 'q8', 'f32'], describe: 'How weights are kept' })
       .option('yes', { type: 'boolean', default: false, describe: 'Ask nothing, take the recommendation' })
+      .option('web', { type: 'boolean', default: false, describe: 'Do all of it on a page, and start the node there' })
       .option('client', { type: 'string', hidden: true }),
   async handler(argv) {
     const home = homeOf(argv)
     const { loadConfig } = await import('../../node/home.ts')
     const config = await loadConfig(home, { env: {}, overrides: swarmOverrides(argv) })
+    if (argv.web) return await setUpOnPage(home, config)
     const choice = await choose(home, config, argv)
     const { entry, holding } = await fetchChoice(home, choice, argv)
     const { selfTest } = await import('../../node/self-test.ts')
@@ -64,6 +67,21 @@ export const setupCommand: CommandModule<GlobalArguments, SetupArguments> = {
       printNotice('The running node goes on with what it had. Start it again: llm-node stop, then llm-node start')
     }
   },
+}
+
+/** Ends with the node that was set up. */
+async function setUpOnPage(home: Home, config: Config): Promise<void> {
+  const { setupWeb } = await import('../../node/setup-web.ts')
+  await setupWeb({
+    home,
+    config,
+    signal: interruptSignal(),
+    onReady(url) {
+      printLine(`Set up your node here:  ${url}`)
+      printNotice('The address is for you alone: whoever has it can command this node. Ctrl-C ends it.')
+    },
+    onStarted: (url) => printLine(`The node runs; its pages: ${url}`),
+  })
 }
 
 function printResult(entry: ModelEntry, holding: SetupResult['holding']): void {

@@ -1,4 +1,6 @@
 import type { Argv, CommandModule } from 'yargs'
+import type { Home } from '../../node/home.ts'
+import { pagesUrl, readRunFile } from '../../node/run-file.ts'
 import type { ReadyState } from '../../node/serve.ts'
 import { addNodeOptions, type GlobalArguments, homeOf, type NodeArguments, overridesOf } from '../context.ts'
 import { interruptSignal, interruptWithStdin } from '../interrupt.ts'
@@ -33,7 +35,7 @@ export const startCommand: CommandModule<GlobalArguments, StartArguments> = {
       const { startDetached } = await import('../../node/detach.ts')
       const state = await startDetached(homeOf(argv), repeated())
       if (argv.json) return printJson('start', { ...state })
-      printState(state)
+      printState(state, await pagesOf(homeOf(argv), state))
       return printLine(`Process ${state.pid} goes on in the background. Stop it with: llm-node stop`)
     }
     const { serve } = await import('../../node/serve.ts')
@@ -44,9 +46,9 @@ export const startCommand: CommandModule<GlobalArguments, StartArguments> = {
       {
         signal,
         verify: argv.verify,
-        onReady(state) {
+        async onReady(state) {
           if (argv.json) return printJson('start', { ...state })
-          printState(state)
+          printState(state, await pagesOf(homeOf(argv), state))
           printLine(`invite    ${state.invite ?? 'private network: llm-node invite shows it'}`)
           printLine('Stop with Ctrl-C.')
         },
@@ -56,10 +58,17 @@ export const startCommand: CommandModule<GlobalArguments, StartArguments> = {
   },
 }
 
-function printState(state: ReadyState): void {
+/** On a terminal with the token; in a journal, which others may read, without. */
+async function pagesOf(home: Home, { apiUrl }: ReadyState): Promise<string> {
+  const run = process.stdout.isTTY === true ? await readRunFile(home) : undefined
+  return run === undefined ? `${apiUrl} (its whole address: llm-node web)` : pagesUrl(run)
+}
+
+function printState(state: ReadyState, pages: string): void {
   printLine(`address   ${state.address}`)
   for (const address of state.listening) printLine(`listening ${address}`)
   printLine(`api       ${state.apiUrl}`)
+  printLine(`pages     ${pages}`)
   printLine(
     state.serving.length === 0 ? 'serving   nothing: this node only asks' : `serving   ${state.serving.join(', ')}`,
   )
