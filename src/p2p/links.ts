@@ -30,16 +30,22 @@ interface Choice {
   readonly untilMs: number
 }
 
-/** `both`: this node speaks TCP and QUIC, and compares them where a peer offers both. */
+interface LinkOptions {
+  /** This node speaks TCP and QUIC, and compares them where a peer offers both. */
+  readonly both: boolean
+  /** A peer whose connections all stay: a relay's place for this node hangs on one of them. */
+  readonly keeps: (peerId: string) => boolean
+}
+
 export function createLinks(
-  options: { readonly both: boolean },
+  options: LinkOptions,
   deps: { readonly logger: Logger; readonly nowMs: () => number },
 ): Links {
   return new LinkKeeper(options, deps)
 }
 
 class LinkKeeper implements Links {
-  readonly #options: { readonly both: boolean }
+  readonly #options: LinkOptions
   readonly #deps: { readonly logger: Logger; readonly nowMs: () => number }
   readonly #choices = new Map<string, Choice>()
   readonly #stopping = new AbortController()
@@ -48,7 +54,7 @@ class LinkKeeper implements Links {
   #comparing = 0
   #timer: NodeJS.Timeout | undefined
 
-  constructor(options: { readonly both: boolean }, deps: { readonly logger: Logger; readonly nowMs: () => number }) {
+  constructor(options: LinkOptions, deps: { readonly logger: Logger; readonly nowMs: () => number }) {
     this.#options = options
     this.#deps = deps
   }
@@ -178,7 +184,7 @@ class LinkKeeper implements Links {
     const peers = new Set(this.#host?.getConnections().map(({ remotePeer }) => remotePeer.toString()))
     for (const peerId of peers) {
       const [best, ...rest] = this.open(peerId)
-      if (best === undefined) continue
+      if (best === undefined || this.#options.keeps(peerId)) continue
       for (const link of rest) {
         const own = link.direction === 'outbound' && best.direction === 'outbound'
         const relayed = isRelayedAddr(link.remoteAddr) && !isRelayedAddr(best.remoteAddr)

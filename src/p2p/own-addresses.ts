@@ -8,7 +8,7 @@ export interface OwnAddresses {
     readonly type: string
     readonly lastVerified?: number
   }[]
-  confirmObservedAddr(addr: Multiaddr, options: { type: 'transport' | 'observed'; ttl: number }): void
+  confirmObservedAddr(addr: Multiaddr, options: { type: 'transport' | 'observed' | 'ip-mapping'; ttl: number }): void
   removeObservedAddr(addr: Multiaddr): void
   addPublicAddressMapping(ip: string, port: number, outerIp: string, outerPort: number, protocol: 'tcp' | 'udp'): void
 }

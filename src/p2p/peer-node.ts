@@ -125,9 +125,10 @@ export async function createPeerNode(
   }
   let onFound: (peer: PeerInfo) => void = () => {}
   const nowMs = () => performance.now()
-  const links = createLinks({ both: transports.length > 1 && options.preSharedKey === undefined }, { logger, nowMs })
   const known = new Set((options.bootstrap ?? []).map((addr) => addr.split('/p2p/')[1]))
   const relays = createRelayClient({ isRelay: (peerId) => known.has(peerId) }, { logger, nowMs })
+  const both = transports.length > 1 && options.preSharedKey === undefined
+  const links = createLinks({ both, keeps: (peerId) => relays.relays().includes(peerId) }, { logger, nowMs })
   const { host, close } = await createHost(hostOptions(options, transports, listen), {
     identity: deps.identity,
     logger,

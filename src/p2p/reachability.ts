@@ -132,28 +132,19 @@ class Watch implements ReachabilityWatch {
 
   #look(): void {
     if (this.#stopped) return
-    const { client, server, nowMs } = this.#deps
-    const now = nowMs()
+    const { client, server } = this.#deps
+    const now = this.#deps.nowMs()
     const outsideMs = this.#outsideSinceMs === undefined ? null : now - this.#outsideSinceMs
     const { proven, unproven } = this.#sort(outsideMs !== null && outsideMs >= reachabilityLimits.provenMs)
     const direct = proven.length > 0
-    // Who has a public address waits for the answer; who has none needs none.
-    const waiting = unproven.some((addr) => !this.#refuted.has(addr))
-    client.want(!direct && !waiting)
-    if (direct && this.#options.serveRelay) void server.open()
-    else if (!direct && !this.#options.vouched) void server.close()
-    else if (this.#options.vouched && this.#options.serveRelay) void server.open()
+    // Who has a public address of its own waits for the answer; who has none needs none.
+    client.want(!direct && unproven.every((addr) => this.#refuted.has(addr)))
+    if (this.#options.serveRelay && (direct || this.#options.vouched)) void server.open()
+    else void server.close()
     this.#tellRelayed(client.addrs())
-    const relays = new Set(
-      client
-        .addrs()
-        .filter((addr) => !isLocalAddr(relayOf(addr)))
-        .map((addr) => relayOf(addr).toString()),
-    )
-    const relayIds = new Set([...relays].map((text) => text.split('/p2p/')[1]))
+    const relays = new Set(client.addrs().filter(isPublicRelay).map(relayOf)).size
     const port = this.#listening()[0]?.port ?? null
-    const ageMs = now - this.#startedMs
-    const state = judgeReachability({ proven, unproven, relays: relayIds.size, ageMs, outsideMs, port })
+    const state = judgeReachability({ proven, unproven, relays, ageMs: now - this.#startedMs, outsideMs, port })
     if (state.word === this.#state.word && state.reason === this.#state.reason) return
     this.#state = state
     this.#deps.onChange()
@@ -161,39 +152,46 @@ class Watch implements ReachabilityWatch {
 
   /** A public address of this machine counts until somebody who could dial it has not. */
   #sort(judged: boolean): { proven: { addr: string; mapped: boolean }[]; unproven: string[] } {
-    const { addresses } = this.#deps
+    const all = this.#deps.addresses
+      .getAddressesWithMetadata()
+      .filter(({ multiaddr }) => !isRelayedAddr(multiaddr) && !isLocalAddr(multiaddr))
+    const dialled = all.filter(({ multiaddr, verified, lastVerified }) => {
+      const addr = multiaddr.toString()
+      return verified && !(this.#trusted.has(addr) && this.#trusted.get(addr) === lastVerified)
+    })
+    // libp2p's AutoNAT proves one address of a request (its nonce is good for one call), so TCP vouches for QUIC beside it.
+    const ips = new Set(dialled.map(({ multiaddr }) => ipOf(multiaddr)))
     const proven: { addr: string; mapped: boolean }[] = []
     const unproven: string[] = []
-    for (const { multiaddr, type, verified, lastVerified } of addresses.getAddressesWithMetadata()) {
+    for (const each of all) {
+      const { multiaddr, type, verified } = each
       const addr = multiaddr.toString()
-      if (isRelayedAddr(multiaddr) || isLocalAddr(multiaddr)) continue
-      if (type !== 'transport') {
-        if (verified) proven.push({ addr, mapped: true })
-        continue
+      const own = type === 'transport'
+      if (!verified && (own ? !this.#refuted.has(addr) : type === 'ip-mapping' && ips.has(ipOf(multiaddr)))) {
+        this.#trust(multiaddr, type)
       }
-      if (verified && this.#trusted.has(addr) && this.#trusted.get(addr) === lastVerified) {
-        if (this.#options.vouched) proven.push({ addr, mapped: false })
-        else unproven.push(addr)
-        if (judged && !this.#options.vouched) this.#refute(multiaddr)
-      } else if (verified) {
-        proven.push({ addr, mapped: false })
-      } else {
-        if (this.#options.vouched) proven.push({ addr, mapped: false })
-        else unproven.push(addr)
-        if (!this.#refuted.has(addr)) this.#trust(multiaddr)
+      if (dialled.includes(each) || (own && (this.#options.vouched || ips.has(ipOf(multiaddr))))) {
+        proven.push({ addr, mapped: !own })
+      } else if (own) {
+        unproven.push(addr)
+        if (judged) this.#refute(multiaddr)
       }
     }
     return { proven, unproven }
   }
 
-  #trust(addr: Multiaddr): void {
+  #trust(addr: Multiaddr, type: string): void {
     const { addresses } = this.#deps
-    addresses.confirmObservedAddr(addr, { type: 'transport', ttl: this.#options.vouched ? FOR_EVER_MS : 0 })
+    addresses.confirmObservedAddr(addr, {
+      type: type === 'transport' ? 'transport' : 'ip-mapping',
+      ttl: this.#options.vouched ? FOR_EVER_MS : 0,
+    })
     const noted = addresses.getAddressesWithMetadata().find(({ multiaddr }) => multiaddr.equals(addr))
     this.#trusted.set(addr.toString(), noted?.lastVerified)
   }
 
   #refute(addr: Multiaddr): void {
+    if (this.#refuted.has(addr.toString())) return
     this.#refuted.add(addr.toString())
     this.#trusted.delete(addr.toString())
     this.#deps.addresses.removeObservedAddr(addr)
@@ -206,15 +204,26 @@ class Watch implements ReachabilityWatch {
       this.#relayed.delete(text)
       this.#deps.addresses.removeObservedAddr(addr)
     }
+    const told = new Map(
+      this.#deps.addresses.getAddressesWithMetadata().map((each) => [each.multiaddr.toString(), each]),
+    )
     for (const [text, addr] of wanted) {
-      if (this.#relayed.has(text)) continue
       this.#relayed.set(text, addr)
-      // As one that was observed: libp2p asks nobody to prove these again.
+      // Again when libp2p has forgotten it: a peer that sees us there makes it one that nobody has proven.
+      if (told.get(text)?.verified === true) continue
       this.#deps.addresses.confirmObservedAddr(addr, { type: 'observed', ttl: FOR_EVER_MS })
     }
   }
 }
 
-function relayOf(addr: Multiaddr): Multiaddr {
-  return parseMultiaddr(addr.toString().split('/p2p-circuit')[0] ?? '')
+function relayOf(addr: Multiaddr): string {
+  return /\/p2p\/([^/]+)\/p2p-circuit/.exec(addr.toString())?.[1] ?? ''
+}
+
+function isPublicRelay(addr: Multiaddr): boolean {
+  return !isLocalAddr(parseMultiaddr(addr.toString().split('/p2p-circuit')[0] ?? ''))
+}
+
+function ipOf(addr: Multiaddr): string {
+  return addr.getComponents()[0]?.value ?? ''
 }
