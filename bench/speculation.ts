@@ -30,6 +30,8 @@ const ring = createRingChain(pipeline.ring, (hop) => ({
   span: spans[hop] ?? { start: 0, end: 0 },
   address: '',
   ms: null,
+  linkMs: null,
+  reason: '',
 }))
 
 /** The same ring, further apart. Frames overtake nothing: each is as late as the others. */

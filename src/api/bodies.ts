@@ -31,6 +31,11 @@ export const statusBody = z.object({
   listening: z.array(z.string()).readonly(),
   models: z.array(modelStatus).readonly(),
   peers: z.int().meta({ description: 'Connected ones.' }),
+  paused: z.string().nullable().meta({ description: 'Why this node serves nobody now; null: it serves.' }),
+  moving: z
+    .object({ model: z.string(), span: spanBody, reason: z.enum(['gap', 'fragmented', 'weakest']) })
+    .nullable()
+    .meta({ description: 'Other layers that it is about to hold instead.' }),
   sessions: z.int().meta({ description: 'Held here for others.' }),
   circuits: z.int(),
   relay: z
@@ -50,6 +55,8 @@ const servingBody = z.object({
   decodeMs: z.number().meta({ description: 'Of one token, per layer.' }),
   freeKvTokens: z.int(),
 })
+
+export const pausedBody = z.object({ paused: z.string().nullable() })
 
 export const peerBody = z.object({
   address: z.string(),
@@ -109,6 +116,8 @@ const hopBody = z.object({
   span: spanBody,
   address: z.string().nullable().meta({ description: 'null: this node.' }),
   ms: z.number().nullable().meta({ description: 'Of one token.' }),
+  linkMs: z.number().nullable().meta({ description: 'Estimate for the way to it; null: none.' }),
+  reason: z.string().meta({ description: 'Why it was chosen, in words.' }),
 })
 
 export const generationBody = z

@@ -86,7 +86,7 @@ function tryEnds(
   back: PeerPlace,
   request: PathRequest,
 ): GuardedPath | undefined {
-  const { penaltyMs, placeOf } = request
+  const { penaltyMs, penalised, placeOf } = request
   const free = holders.filter(({ address }) => {
     const place = placeOf(address)
     return !sameHands(place, front, request) && !sameHands(place, back, request)
@@ -97,6 +97,8 @@ function tryEnds(
     const route = findRoute(free, {
       ...request,
       penaltyMs: between,
+      // What failed with a relay at an end concerns every hop that may stand beside it.
+      penalised: penalised?.has(front.address) || penalised?.has(back.address) ? undefined : penalised,
       clash: (a, b) => sameHands(placeOf(a), placeOf(b), request),
     })
     const ends = (penaltyMs?.(null, front.address) ?? 0) + (penaltyMs?.(back.address, null) ?? 0)

@@ -38,6 +38,8 @@ export interface Attempts {
 export interface AttemptsOptions {
   readonly request: ChainRequest
   readonly onFailover?: ((failover: Failover) => void) | undefined
+  /** In [0, 1), for spreading over equal routes; default Math.random. */
+  readonly random?: () => number
   readonly clock?: Clock
 }
 
@@ -181,6 +183,9 @@ class RouteAttempts implements Attempts {
           ...request,
           longRope: this.#longRope,
           penaltyMs: this.#exclusions.penaltyMs,
+          penalised: this.#exclusions.concerned(),
+          // What is left after failures is tried in order.
+          random: this.#failures.length === 0 ? (this.#options.random ?? Math.random) : undefined,
           profile: this.#profile ?? request.profile,
           ...(pinned === undefined ? {} : { numericsClass: pinned.numericsClass }),
         },

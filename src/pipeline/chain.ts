@@ -11,6 +11,10 @@ export interface ChainHop {
   readonly address: string | null
   /** Measured or advertised milliseconds of one decode step over this span; null while unknown. */
   readonly ms: number | null
+  /** Estimated milliseconds of the link to it; null: none. */
+  readonly linkMs: number | null
+  /** Why it computes this span, in a few words. */
+  readonly reason: string
 }
 
 /** Everything between the embedding and the final norm, as one function of rows. */
@@ -38,7 +42,8 @@ export function createLocalChain(session: KvSession, hiddenSize: number, maxRows
   let steps = 0
   return {
     get hops() {
-      return [{ span: session.span, address: null, ms: steps === 0 ? null : spentMs / steps }]
+      const ms = steps === 0 ? null : spentMs / steps
+      return [{ span: session.span, address: null, ms, linkMs: null, reason: 'held here' }]
     },
     maxContext: session.maxContext,
     maxRows,

@@ -58,6 +58,12 @@ export interface ChainRequest {
   readonly longRope?: boolean | undefined
   /** Ms that a link counts more; null: this node (exclusions.ts). */
   readonly penaltyMs?: ((from: string | null, to: string | null) => number) | undefined
+  /** Addresses that any of these penalties concern. */
+  readonly penalised?: ReadonlySet<string> | undefined
+  /** Addresses that may not compute. */
+  readonly excluded?: ReadonlySet<string> | undefined
+  /** In [0, 1): spreads answers over routes that are about equally fast (coverage/route.ts). */
+  readonly random?: (() => number) | undefined
 }
 
 /** Which layers are computed where. */
@@ -275,10 +281,11 @@ function planClasses(model: EntryModel, span: Span, wanted: ChainRequest, deps: 
 function findPath(
   model: EntryModel,
   holders: readonly LayerHolder[],
-  { span, maxContext, penaltyMs }: ChainRequest & { span: Span },
+  { span, maxContext, penaltyMs, penalised, excluded, random }: ChainRequest & { span: Span },
   { profile, privacy, sparing = false }: ProfileDeps,
 ): Pick<PlannedRoute, 'route' | 'ends'> {
-  const request = { span, maxContext, maxHops: onionLimits.computeHops, modelName: model.name, penaltyMs }
+  const wishes = { penaltyMs, penalised, excluded, random }
+  const request = { span, maxContext, maxHops: onionLimits.computeHops, modelName: model.name, ...wishes }
   if (profile !== 'guarded') return { route: findRoute(holders, request), ends: undefined }
   const rules = privacy ?? { guards: () => [], placeOf: unknownPlace, mayShare: false }
   const { route, front, back } = findGuardedRoute(holders, {
@@ -329,7 +336,8 @@ async function openRing(
   return createRingChain(ring, (index) => {
     const hop = route.hops[index]
     if (hop === undefined) throw new LlmNodeError('INTERNAL', 'A hop has no holder.')
-    return { span: hop.span, address: hop.holder.address, ms: hop.holder.decodeMs * spanLength(hop.span) }
+    const { span, holder, linkMs, reason } = hop
+    return { span, address: holder.address, ms: holder.decodeMs * spanLength(span), linkMs, reason }
   })
 }
 

@@ -21,6 +21,8 @@ export interface Exclusions {
    * be.
    */
   penaltyMs(from: string | null, to: string | null): number
+  /** All that any penalty concerns now. */
+  concerned(): ReadonlySet<string>
 }
 
 /** More than any route costs: an excluded link is used only when nothing else is there. */
@@ -78,6 +80,11 @@ export function createExclusions(clock: Clock): Exclusions {
         if (workedMs.size <= REMEMBERED) break
         workedMs.delete(oldest)
       }
+    },
+    concerned() {
+      const names = [...links.active()].flatMap(([link]) => link.split('>'))
+      for (const list of [peers, suspects]) for (const [name] of list.active()) names.push(name)
+      return new Set(names.filter((name) => name !== ''))
     },
     penaltyMs(from, to) {
       const leftMs = Math.max(links.leftMs(linkKey(from, to)), leftOf(from), leftOf(to))

@@ -123,10 +123,15 @@ export const nodeFields = z
           layers: z.string().meta({ description: 'First and last layer, "4-7".' }),
           address: z.string().nullable().meta({ description: 'null: this node.' }),
           ms: z.number().nullable().meta({ description: 'Of one token.' }),
+          link_ms: z.number().nullable().meta({ description: 'Estimate for the way to it; null: none.' }),
+          reason: z.string().meta({ description: 'Why it was chosen, in words.' }),
         }),
       )
       .meta({ description: 'Who computed which layers.' }),
     exact: z.boolean().meta({ description: 'Byte-identical to a run in one process.' }),
+    estimate: z
+      .object({ solo: z.number().nullable(), split: z.number().nullable() })
+      .meta({ description: 'Tokens per second before anything was computed: alone, and over this route.' }),
     failovers: z.int(),
     profile: profileName.meta({ description: 'Who could see what.' }),
   })

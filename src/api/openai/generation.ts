@@ -93,10 +93,13 @@ export function usageOf(result: AskAnswer): Usage {
   }
 }
 
-export function nodeFieldsOf({ hops, exact, failovers, profile }: AskAnswer): NodeFields {
+export function nodeFieldsOf({ hops, exact, estimate, failovers, profile }: AskAnswer): NodeFields {
   return {
-    hops: hops.map(({ span, address, ms }) => ({ layers: formatSpan(span), address, ms })),
+    hops: hops.map(({ span, address, ms, linkMs, reason }) => {
+      return { layers: formatSpan(span), address, ms, link_ms: linkMs, reason }
+    }),
     exact,
+    estimate: { ...estimate },
     failovers,
     profile,
   }

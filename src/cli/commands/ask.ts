@@ -23,6 +23,7 @@ interface AskArguments extends GlobalArguments, NodeArguments {
   ignoreEnd?: boolean | undefined
   logitsDigest?: boolean | undefined
   speculate: boolean
+  explain: boolean
 }
 
 export const askCommand: CommandModule<GlobalArguments, AskArguments> = {
@@ -47,6 +48,7 @@ export const askCommand: CommandModule<GlobalArguments, AskArguments> = {
       })
       .option('ignore-end', { type: 'boolean', default: false, describe: 'Go on past the end, up to --max-tokens' })
       .option('speculate', { type: 'boolean', default: true, describe: 'Guess tokens ahead where it pays' })
+      .option('explain', { type: 'boolean', default: false, describe: 'Say why which node was chosen' })
       .option('logits-digest', { type: 'boolean', default: false, hidden: true }),
   async handler(argv) {
     if (argv.prompt.trim() === '') throw new LlmNodeError('BAD_INPUT', 'There is nothing to ask.')
@@ -55,6 +57,7 @@ export const askCommand: CommandModule<GlobalArguments, AskArguments> = {
     const result = await readAnswer(events, { quiet: argv.json })
     if (argv.json) printJson('ask', { ...result })
     else printSummary(result)
+    if (argv.explain && !argv.json) printRoute(result)
   },
 }
 
@@ -112,6 +115,22 @@ function requestOf(argv: AskArguments): AskRequest {
 
 function errorOf({ error }: Extract<AskEvent, { type: 'error' }>): LlmNodeError {
   return new LlmNodeError(error.code as ErrorCode, error.message, error.hint === null ? {} : { hint: error.hint })
+}
+
+/** Each stop with its estimate and the reason for it, then what that makes in tokens. */
+function printRoute({ hops, estimate }: AskResult): void {
+  for (const { span, address, ms, linkMs, reason } of hops) {
+    const where = address === null ? 'here' : shortAddress(address)
+    const computing = ms === null ? '' : `, ${ms.toFixed(1)} ms a token`
+    const link = linkMs === null ? '' : `, ${linkMs.toFixed(1)} ms to it`
+    printNotice(`  layers ${formatSpan(span)} ${where}${computing}${link}: ${reason}`)
+  }
+  const { solo, split } = estimate
+  const known = [
+    split === null ? [] : [`${split.toFixed(1)} tokens/s over this route`],
+    solo === null ? [] : [`${solo.toFixed(1)} tokens/s alone`],
+  ].flat()
+  if (known.length > 0) printNotice(`  estimate: ${known.join(', ')}`)
 }
 
 function printSummary(result: AskResult): void {

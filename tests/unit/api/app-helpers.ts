@@ -30,7 +30,7 @@ export const result: AskAnswer = {
   promptTokens: 7,
   finishReason: 'stop',
   exact: true,
-  hops: [{ span: { start: 0, end: 12 }, address: 'x.llm', ms: 1.5 }],
+  hops: [{ span: { start: 0, end: 12 }, address: 'x.llm', ms: 1.5, linkMs: 1, reason: 'fastest of 2' }],
   failovers: 1,
   drafted: 0,
   accepted: 0,

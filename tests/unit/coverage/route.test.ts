@@ -3,7 +3,8 @@ import { describe, expect, it } from 'vitest'
 import type { LlmNodeError } from '../../../src/base/errors.ts'
 import type { LayerHolder } from '../../../src/coverage/map.ts'
 import { gapsWithin, mapCoverage } from '../../../src/coverage/map.ts'
-import { findRoute } from '../../../src/coverage/route.ts'
+import { findRoute, SPREAD_SHARE } from '../../../src/coverage/route.ts'
+import { rttBetween } from '../../../src/coverage/route-costs.ts'
 
 function holder(address: string, start: number, end: number, more: Partial<LayerHolder> = {}): LayerHolder {
   return {
@@ -113,6 +114,76 @@ describe('findRoute', () => {
     )
   })
 
+  it('spreads over holders that are about equally fast, and never takes a route that costs a tenth more', () => {
+    const holders = [holder('a', 0, 12), holder('b', 0, 12, { decodeMs: 1.05 }), holder('slow', 0, 12, { decodeMs: 2 })]
+    const best = findRoute(holders, request).decodeMs
+    const taken = new Set<string>()
+    let draws = 0
+    // Every fraction of ten, in an order without a pattern.
+    const random = () => ((draws++ * 7) % 10) / 10
+    for (let time = 0; time < 50; time++) {
+      const route = findRoute(holders, { ...request, random })
+      expect(route.decodeMs).toBeLessThanOrEqual(best * (1 + SPREAD_SHARE))
+      taken.add(route.hops[0]?.holder.address ?? '')
+    }
+    expect([...taken].sort()).toEqual(['a', 'b'])
+  })
+
+  it('says what each link and hop is estimated to cost, and why it was chosen', () => {
+    const holders = [
+      holder('a', 0, 6),
+      holder('b', 6, 12),
+      holder('c', 6, 12, { decodeMs: 3 }),
+      holder('d', 6, 12, { decodeMs: 5 }),
+    ]
+    const { hops, decodeMs, homeMs } = findRoute(holders, request)
+    expect(hops.map(({ linkMs, computeMs, linkKnown }) => [linkMs, computeMs, linkKnown])).toEqual([
+      [5.5, 6, true],
+      [75.5, 6, false],
+    ])
+    expect(decodeMs).toBe(5.5 + 6 + 75.5 + 6 + homeMs)
+    expect(hops.map(({ reason }) => reason)).toEqual(['alone in holding 0-5', 'fastest of 3'])
+    const penaltyMs = (_from: string | null, to: string | null) => (to === 'b' ? 1e6 : 0)
+    expect(findRoute(holders, { ...request, penaltyMs }).hops[1]).toMatchObject({
+      holder: { address: 'c' },
+      reason: 'fastest of 2; 1 failed lately',
+    })
+  })
+
+  it('finds its way among many, with links that only one side has told, as one who tries every pair', () => {
+    const many = fc.array(
+      fc.record({
+        start: fc.nat(5),
+        layers: fc.integer({ min: 1, max: 5 }),
+        ms: fc.integer({ min: 1, max: 9 }),
+        rtt: fc.integer({ min: 1, max: 400 }),
+      }),
+      { minLength: 4, maxLength: 6 },
+    )
+    fc.assert(
+      fc.property(
+        many,
+        fc.array(fc.tuple(fc.nat(5), fc.nat(5), fc.integer({ min: 1, max: 400 })), { maxLength: 12 }),
+        (list, links) => {
+          const holders = list.map(({ start, layers, ms, rtt }, index) =>
+            holder(`p${index}`, start, Math.min(6, start + layers), {
+              decodeMs: ms,
+              rttMs: rtt,
+              neighbourRttMs: new Map(
+                links.flatMap(([from, to, told]) => (from === index && to !== index ? [[`p${to}`, told]] : [])),
+              ),
+            }),
+          )
+          const wanted = cheapestOfPairs(holders, 6, 3)
+          const small = { ...request, span: { start: 0, end: 6 }, maxHops: 3 }
+          if (wanted === Number.POSITIVE_INFINITY) expect(() => findRoute(holders, small)).toThrow()
+          else expect(findRoute(holders, small).decodeMs).toBeLessThanOrEqual(wanted * 1.1)
+        },
+      ),
+      { numRuns: 300 },
+    )
+  })
+
   it('goes around a link with a penalty, and over it when nothing else is there', () => {
     const holders = [holder('a', 0, 6), holder('a2', 0, 6, { rttMs: 40 }), holder('b', 6, 12)]
     const without = (...links: string[]) => {
@@ -138,6 +209,25 @@ function cheapest(holders: readonly LayerHolder[], nLayers: number, maxHops: num
     for (const next of holders) {
       if (used.includes(next) || next.span.start > layer || next.span.end <= layer) continue
       const link = (used.length === 0 ? 10 : 150) / 2 + 0.5
+      for (let end = layer + 1; end <= next.span.end; end++) {
+        best = Math.min(best, link + next.decodeMs * (end - layer) + go(end, [...used, next]))
+      }
+    }
+    return best
+  }
+  return go(0, [])
+}
+
+/** The same with the links as told, and the real way home. */
+function cheapestOfPairs(holders: readonly LayerHolder[], nLayers: number, maxHops: number): number {
+  const go = (layer: number, used: readonly LayerHolder[]): number => {
+    const last = used.at(-1)
+    if (layer === nLayers) return (last?.rttMs ?? 0) / 2 + 0.5
+    if (used.length === maxHops) return Number.POSITIVE_INFINITY
+    let best = Number.POSITIVE_INFINITY
+    for (const next of holders) {
+      if (used.includes(next) || next.span.start > layer || next.span.end <= layer) continue
+      const link = (last === undefined ? (next.rttMs ?? 150) : (rttBetween(last, next) ?? 150)) / 2 + 0.5
       for (let end = layer + 1; end <= next.span.end; end++) {
         best = Math.min(best, link + next.decodeMs * (end - layer) + go(end, [...used, next]))
       }
