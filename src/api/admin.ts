@@ -33,6 +33,8 @@ export function createAdminRoutes(token: string, { control, home, demo, events, 
   app.get('/sessions', (c) => c.json({ sessions: control.sessions() }))
   app.get('/generations', (c) => c.json({ generations: control.generations() }))
   app.get('/events', (c) => events.open(c))
+  app.post('/pause', async (c) => c.json(await control.pause(true)))
+  app.post('/resume', async (c) => c.json(await control.pause(false)))
   app.post('/stop', (c) => {
     control.stop()
     return c.json({ stopping: true }, 202)

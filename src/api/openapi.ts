@@ -4,6 +4,7 @@ import {
   errorBody,
   generationsBody,
   healthBody,
+  pausedBody,
   peersBody,
   pingBody,
   sessionsBody,
@@ -143,6 +144,20 @@ export const endpoints: readonly Endpoint[] = [
     access: 'token',
     request: askSchema,
     response: { type: 'application/x-ndjson', schema: null },
+  },
+  {
+    method: 'post',
+    path: '/api/pause',
+    summary: 'Serves nobody until /api/resume; running sessions go on.',
+    access: 'token',
+    response: { type: json, schema: pausedBody },
+  },
+  {
+    method: 'post',
+    path: '/api/resume',
+    summary: 'Serves others again, as far as its hours, battery and load allow.',
+    access: 'token',
+    response: { type: json, schema: pausedBody },
   },
   {
     method: 'post',

@@ -64,6 +64,8 @@ export interface NodeControl {
   generations(): readonly GenerationBody[]
   /** Never throws: a failure is the last event. */
   ask(request: CheckedAskRequest, signal: AbortSignal): AsyncIterable<AskEvent>
+  /** Serves others no longer, or again as far as nothing else stands against it. */
+  pause(asked: boolean): Promise<{ readonly paused: string | null }>
   /** Begins to stop; resolves at once. */
   stop(): void
 }

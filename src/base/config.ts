@@ -76,6 +76,8 @@ export const configSchema = z.strictObject({
     .prefault({}),
   care: z
     .strictObject({
+      /** Serve nobody until llm-node resume. */
+      paused: z.boolean().default(false),
       /** Hold other layers when the swarm needs them more; what was chosen by hand stays. */
       move: z.boolean().default(true),
       /** Local time in which this node serves others, "22:00-07:00"; null: always. */

@@ -4,9 +4,8 @@ import { LlmNodeError } from '../base/errors.ts'
 import { parseModelConfig } from '../model/config.ts'
 import type { ModelSpec } from '../model/spec.ts'
 import { kvBytesPerPosition } from '../shard/kv.ts'
-import { declareEnds, declareLayer, packedFileBytes } from '../shard/pack.ts'
 import { type RecipeId, recipeIds } from '../shard/recipe.ts'
-import { headBytes } from './model-figures.ts'
+import { figuresOfSpec } from './model-figures.ts'
 
 const catalogueSchema = z.strictObject({
   format: z.literal(1),
@@ -77,11 +76,13 @@ export function parseCatalogue(text: string): CatalogueModel[] {
 
 function sizesOf(spec: ModelSpec): Record<RecipeId, RecipeSizes> {
   const sizes = (recipe: RecipeId): RecipeSizes => {
-    const layers = spec.layers.map((layer) => packedFileBytes(declareLayer(layer, recipe), recipe))
-    // Published models store 16-bit weights.
-    const endsBytes = packedFileBytes(declareEnds(spec, recipe, 'BF16'), recipe)
-    const totalBytes = layers.reduce((sum, bytes) => sum + bytes, endsBytes)
-    return { layerBytes: Math.max(...layers), endsBytes, endsMemoryBytes: headBytes(spec, recipe), totalBytes }
+    const { layers, layer, ends } = figuresOfSpec(spec, recipe)
+    return {
+      layerBytes: layer.packedBytes,
+      endsBytes: ends.packedBytes,
+      endsMemoryBytes: ends.memoryBytes,
+      totalBytes: layers.reduce((sum, { packedBytes }) => sum + packedBytes, ends.packedBytes),
+    }
   }
   return Object.fromEntries(recipeIds.map((recipe) => [recipe, sizes(recipe)])) as Record<RecipeId, RecipeSizes>
 }

@@ -1,21 +1,30 @@
 import type { AskEvent, CheckedAskRequest, CoverageBody, NodeControl, PeerBody, StatusBody } from '../api/types.ts'
 import { fromHex, toHex } from '../base/bytes.ts'
 import { formatSpan } from '../base/span.ts'
+import { compareVersions, updateCommand } from '../base/version.ts'
 import { mapCoverage } from '../coverage/map.ts'
 import { parseAddressUri } from '../p2p/address.ts'
 import { answer } from './askables.ts'
+import type { Care } from './care.ts'
 import { withErrorEvent } from './events.ts'
+import type { LayerService } from './layer-service.ts'
 import type { LoadedModel } from './load-model.ts'
 import { listeningOf, type NodeParts } from './parts.ts'
 import { pingAddress } from './ping.ts'
 import { entryDeps } from './serving.ts'
 import { nodeVersion } from './version.ts'
 
+/** A node's parts with what looks after its layers. */
+interface ServingParts extends NodeParts {
+  readonly service: LayerService
+  readonly care: Care
+}
+
 /** A running node knows already whom it can ask. */
 const PING_MS = 8_000
 
 /** What the API may see and do of a node. */
-export function createControl(parts: NodeParts, onStop: () => void): NodeControl {
+export function createControl(parts: ServingParts, onStop: () => void): NodeControl {
   return {
     status: () => status(parts),
     peers: () => peers(parts),
@@ -24,6 +33,10 @@ export function createControl(parts: NodeParts, onStop: () => void): NodeControl
     sessions: () => parts.hops.sessions,
     generations: () => parts.generations.list(),
     ask: (request, signal) => withErrorEvent(askHere(parts, request, signal)),
+    async pause(asked) {
+      await parts.care.pause(asked)
+      return { paused: parts.service.paused }
+    },
     stop: onStop,
   }
 }
@@ -34,7 +47,7 @@ async function* askHere(parts: NodeParts, request: CheckedAskRequest, signal: Ab
   yield* parts.generations.follow(name, answer(askables, request, signal, entryDeps(parts), parts.config.privacy))
 }
 
-function status(parts: NodeParts): StatusBody {
+function status(parts: ServingParts): StatusBody {
   const { config, identity, peer, hops, onion, models } = parts
   const peerIds = new Set(peer.connections().map((connection) => connection.peerId))
   return {
@@ -54,6 +67,8 @@ function status(parts: NodeParts): StatusBody {
       ends: model.askable !== undefined,
     })),
     peers: peerIds.size,
+    paused: parts.service.paused,
+    moving: parts.care.moving,
     sessions: hops.sessions.length,
     relay: {
       on: config.network.relay,
@@ -67,7 +82,7 @@ function status(parts: NodeParts): StatusBody {
   }
 }
 
-function health(parts: NodeParts, nPeers: number): StatusBody['health'] {
+function health(parts: ServingParts, nPeers: number): StatusBody['health'] {
   const lines: StatusBody['health'][number][] = []
   lines.push(
     nPeers > 0
@@ -78,6 +93,14 @@ function health(parts: NodeParts, nPeers: number): StatusBody['health'] {
           next: 'Nodes on one local network meet by themselves; elsewhere start with --bootstrap ADDRESS.',
         },
   )
+  const { paused } = parts.service
+  if (paused !== null) lines.push({ ok: true, text: `Serves nobody now: ${paused}.`, next: null })
+  const { moving } = parts.care
+  if (moving !== null) {
+    const text = `Moves to layers ${formatSpan(moving.span)} of ${moving.model}, where the swarm needs it more.`
+    lines.push({ ok: true, text, next: 'To stay instead: llm-node config set care.move false' })
+  }
+  lines.push(...versionHealth(parts))
   if (parts.swarm.duplicated) {
     lines.push({
       ok: false,
@@ -98,6 +121,18 @@ function health(parts: NodeParts, nPeers: number): StatusBody['health'] {
     )
   }
   return lines
+}
+
+/** Most of at least three peers run a newer program: so should this one. */
+function versionHealth(parts: NodeParts): StatusBody['health'] {
+  const own = nodeVersion()
+  const others = parts.swarm.peers().filter(({ self }) => !self)
+  const newer = others.filter(({ version }) => compareVersions(version, own) > 0)
+  if (others.length < 3 || newer.length * 2 <= others.length) return []
+  const [newest = own] = newer.map(({ version }) => version).sort((a, b) => compareVersions(b, a))
+  return [
+    { ok: false, text: `Most peers run llm-node ${newest}; this is ${own}.`, next: `Update it: ${updateCommand}` },
+  ]
 }
 
 export function peers(parts: NodeParts): PeerBody[] {

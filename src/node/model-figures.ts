@@ -1,6 +1,6 @@
 import type { ModelSpec } from '../model/spec.ts'
 import { kvBytesPerPosition } from '../shard/kv.ts'
-import { declareEnds, packedFileBytes } from '../shard/pack.ts'
+import { declareEnds, declareLayer, packedFileBytes } from '../shard/pack.ts'
 import type { RecipeId } from '../shard/recipe.ts'
 import type { ModelSurvey } from '../shard/survey.ts'
 import { endsUnit, layerUnit } from '../shard/units.ts'
@@ -35,6 +35,28 @@ export function figuresOf(survey: ModelSurvey, recipe: RecipeId): ModelFigures {
       kvBytesPerToken: kvBytesPerPosition(spec),
     },
     ends: { rawBytes, packedBytes, memoryBytes: headBytes(spec, recipe) },
+  }
+}
+
+/** The same from the shape alone, for weights that their source stores in 16 bits. */
+export function figuresOfSpec(spec: ModelSpec, recipe: RecipeId): ModelFigures {
+  const layers = spec.layers.map((layer): LayerFigures => {
+    const weights = layer.linears.reduce((sum, { k, n }) => sum + k * n, 0)
+    return { rawBytes: 2 * weights, packedBytes: packedFileBytes(declareLayer(layer, recipe), recipe) }
+  })
+  const [vocab = 0, hidden = 0] = spec.embedding.shape
+  return {
+    layers,
+    layer: {
+      rawBytes: Math.max(...layers.map((layer) => layer.rawBytes)),
+      packedBytes: Math.max(...layers.map((layer) => layer.packedBytes)),
+      kvBytesPerToken: kvBytesPerPosition(spec),
+    },
+    ends: {
+      rawBytes: 2 * vocab * hidden * (spec.tiedEmbeddings ? 1 : 2),
+      packedBytes: packedFileBytes(declareEnds(spec, recipe, 'BF16'), recipe),
+      memoryBytes: headBytes(spec, recipe),
+    },
   }
 }
 

@@ -19,18 +19,19 @@ import { createExclusions } from '../pipeline/exclusions.ts'
 import { createHopServer } from '../pipeline/hop-server.ts'
 import { createIdleChains } from '../pipeline/idle-chains.ts'
 import { chooseModel } from './askables.ts'
+import { type Care, type CareDeps, createCare, realCareDeps } from './care.ts'
 import { createControl } from './control.ts'
 import { createGenerations } from './generations.ts'
 import { type Home, loadConfig, prepareHome } from './home.ts'
 import { openIdentity } from './identity.ts'
 import { createInference } from './inference.ts'
+import { createLayerService } from './layer-service.ts'
 import { peerOptions } from './listen.ts'
-import { loadModel } from './load-model.ts'
 import { type ResolvedNetwork, resolveNetwork } from './networks.ts'
 import { createSignal, watchNode } from './node-events.ts'
 import { listeningOf, type NodeParts } from './parts.ts'
 import { createPrivacy } from './privacy.ts'
-import { entryDeps, servingOf } from './serving.ts'
+import { entryDeps } from './serving.ts'
 import { nodeVersion } from './version.ts'
 
 export interface NodeOptions {
@@ -49,6 +50,8 @@ export interface LlmNode {
   readonly control: NodeControl
   readonly inference: Inference
   readonly events: EventLog
+  /** Looks after when it serves and what it holds. */
+  readonly care: Care
   /** Resolves when it listens, has loaded its models and said what it serves. */
   start(): Promise<void>
   /** Where others can dial it: multiaddrs with /p2p/PEERID. */
@@ -66,7 +69,7 @@ export interface LlmNode {
 /** Builds a node from a home. Throws BAD_CONFIG, HOME_UNUSABLE, HOME_IN_USE, BAD_INPUT. */
 export async function createNode(
   options: NodeOptions,
-  deps: { logger: Logger; onStop?: () => void },
+  deps: { logger: Logger; onStop?: () => void; care?: Partial<CareDeps> },
 ): Promise<LlmNode> {
   const { home, guest = false } = options
   const { logger } = deps
@@ -119,10 +122,16 @@ export async function createNode(
 function assemble(
   parts: NodeParts,
   options: NodeOptions,
-  deps: { onStop?: () => void; stopWatching: () => void },
+  deps: { logger: Logger; onStop?: () => void; care?: Partial<CareDeps>; stopWatching: () => void },
 ): LlmNode {
   const { config, identity, peer, swarm, models } = parts
-  const control = createControl(parts, deps.onStop ?? (() => {}))
+  const service = createLayerService(parts, options.home)
+  const care = createCare(parts, options.home, {
+    ...realCareDeps(),
+    ...{ service, clock: systemClock, logger: deps.logger },
+    ...deps.care,
+  })
+  const control = createControl({ ...parts, service, care }, deps.onStop ?? (() => {}))
   const state: { stopping?: Promise<void> } = {}
   const seeking = new AbortController()
   return {
@@ -132,18 +141,21 @@ function assemble(
     control,
     inference: createInference(parts),
     events: parts.events,
+    care,
     async start() {
-      const loading = loadModels(parts, options.home)
+      const loading = service.load()
       // A network that cannot start is the first thing to say; models that were being loaded are put away by stop().
       loading.catch(() => {})
       await peer.start()
       await swarm.start()
       await loading
-      await publish(parts)
-      peer.onReachability(() => {
-        void publish(parts)
-      })
+      await service.publish()
+      peer.onReachability(() => void service.publish())
       seekPeers(parts, seeking.signal)
+      if (!parts.guest) {
+        care.start()
+        await care.look()
+      }
     },
     listening: () => listeningOf(parts),
     ask: (request, signal) => control.ask(checkAsk(request), signal),
@@ -152,6 +164,7 @@ function assemble(
       state.stopping ??= (async () => {
         deps.stopWatching()
         seeking.abort()
+        await care.stop()
         await swarm.stop()
         await parts.idle.clear()
         await parts.onion.stop()
@@ -161,19 +174,6 @@ function assemble(
       })()
       return state.stopping
     },
-  }
-}
-
-async function loadModels(parts: NodeParts, home: Home): Promise<void> {
-  const { config, models, hops, guest } = parts
-  for (const entry of config.models) {
-    if (guest && !entry.ends) continue
-    const model = await loadModel(entry, home.modelsFolder, config)
-    models.push(model)
-    if (model.layers !== undefined && !guest) {
-      const { modelId } = model.holding
-      hops.serve({ modelId, numericsClass: model.numericsClass, runner: model.layers.runner })
-    }
   }
 }
 
@@ -188,13 +188,6 @@ function seekPeers({ models, swarm }: NodeParts, signal: AbortSignal): void {
     timer.unref()
     signal.addEventListener('abort', () => clearTimeout(timer), { once: true })
   }
-}
-
-async function publish(parts: NodeParts): Promise<void> {
-  if (parts.guest) return
-  const { relay } = parts.config.network
-  const reachability = parts.peer.reachability().word
-  await parts.swarm.publish(servingOf(parts, 'online'), { relay, reachability })
 }
 
 /** How long a node that has just come waits for the swarm before it says what is missing. */

@@ -3,10 +3,11 @@ import { LlmNodeError } from '../base/errors.ts'
 import type { Serving } from '../coverage/advert.ts'
 import type { ServingState } from '../coverage/map.ts'
 import type { AskDeps } from '../pipeline/ask.ts'
+import type { LoadedModel } from './load-model.ts'
 import type { NodeParts } from './parts.ts'
 
 /** What this node tells the swarm about its layers. */
-export function servingOf({ models }: NodeParts, state: ServingState): Serving[] {
+export function servingOf({ models }: NodeParts, stateOf: (model: LoadedModel) => ServingState): Serving[] {
   return models.flatMap((model): Serving[] => {
     if (model.layers === undefined) return []
     const { runner, cost } = model.layers
@@ -22,7 +23,7 @@ export function servingOf({ models }: NodeParts, state: ServingState): Serving[]
         span: runner.span,
         recipe: runner.recipe,
         numericsClass: model.numericsClass,
-        state,
+        state: stateOf(model),
         decodeMs: cost.decodeMs,
         prefillMs: cost.prefillMs,
         freeKvTokens: runner.freeKvTokens,

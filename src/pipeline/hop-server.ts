@@ -25,8 +25,10 @@ export interface HopSessionInfo {
 
 export interface HopServer extends ComputeService {
   serve(model: ServedModel): void
-  /** From now on no new session is accepted; running ones go on. */
-  drain(): void
+  /** No session of this model is accepted any more; running ones go on. */
+  withdraw(modelId: Uint8Array): void
+  /** Whether new sessions are accepted at all; running ones go on in any case. */
+  accept(open: boolean): void
   readonly sessions: readonly HopSessionInfo[]
   /** Over all decode steps since the start: how many, and their mean in ms of compute. */
   readonly decode: { readonly steps: number; readonly meanMs: number | null }
@@ -46,7 +48,7 @@ export function createHopServer({ onSessions = () => {} }: { onSessions?: () => 
   const models = new Map<string, ServedModel>()
   const sessions = new Set<OpenSession>()
   const decode = { steps: 0, totalMs: 0 }
-  let draining = false
+  let accepting = true
 
   const find = (modelId: Uint8Array, span: Span) => {
     const model = models.get(toHex(modelId))
@@ -57,8 +59,11 @@ export function createHopServer({ onSessions = () => {} }: { onSessions?: () => 
     serve(model) {
       models.set(toHex(model.modelId), model)
     },
-    drain() {
-      draining = true
+    withdraw(modelId) {
+      models.delete(toHex(modelId))
+    },
+    accept(open) {
+      accepting = open
     },
     get sessions() {
       return [...sessions].map(({ modelId, span, maxContext, length, steps, decodeMs }) => {
@@ -77,7 +82,7 @@ export function createHopServer({ onSessions = () => {} }: { onSessions?: () => 
       const anyClass = numericsClass.every((byte) => byte === 0)
       if (!anyClass && toHex(numericsClass) !== toHex(model.numericsClass)) return null
       if (maxContext < 1 || maxContext > model.runner.spec.maxContext) return null
-      if (draining || model.runner.freeKvTokens < 1) return 'busy'
+      if (!accepting || model.runner.freeKvTokens < 1) return 'busy'
       return {
         numericsClass: model.numericsClass,
         maxContext,
@@ -89,7 +94,7 @@ export function createHopServer({ onSessions = () => {} }: { onSessions?: () => 
     open({ modelId, span, maxContext, longRope, predecessor }) {
       const model = find(modelId, span)
       if (model === undefined) throw new LlmNodeError('SPAN', 'These layers are not served here.')
-      if (draining) throw new LlmNodeError('KV_FULL', 'This node is leaving and takes no new session.')
+      if (!accepting) throw new LlmNodeError('KV_FULL', 'This node takes no new session now.')
       admitPredecessor(model, sessions, predecessor, maxContext)
       const kv = model.runner.openSession({ span, maxContext, longRope })
       const info: OpenSession = {

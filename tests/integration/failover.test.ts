@@ -120,7 +120,7 @@ test('a hop is gone before the circuit is built', async () => {
 
 test('a hop refuses', async () => {
   const nodes = await startNodes()
-  nodes[1].hops.drain()
+  nodes[1].hops.accept(false)
   const { answer } = await askOver(nodes)
   expectUndisturbed(answer)
   expect(answer.events.find((event) => event.type === 'failover')).toMatchObject({ reason: 'PEER_REFUSED', spans: [B] })

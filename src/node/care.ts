@@ -1,0 +1,214 @@
+import type { Clock } from '../base/clock.ts'
+import type { ModelEntry } from '../base/config.ts'
+import { downloadLimits, onionLimits } from '../base/limits.ts'
+import type { Logger } from '../base/logger.ts'
+import { formatSpan, type Span } from '../base/span.ts'
+import { fitLayers } from '../coverage/fit.ts'
+import { decideMove, type Move, moveDelayMs } from '../coverage/rebalance.ts'
+import { detectMachine, type Machine } from './detect.ts'
+import { type Home, loadConfig } from './home.ts'
+import type { LayerService } from './layer-service.ts'
+import type { LoadedModel } from './load-model.ts'
+import { kvTokensWanted, processBytes } from './memory-check.ts'
+import { figuresOfSpec } from './model-figures.ts'
+import type { NodeParts } from './parts.ts'
+import { createOthersLoad, type PauseReason, pauseReason } from './pause-reasons.ts'
+import { setupModel } from './setup.ts'
+import { shareOf } from './share.ts'
+import { assignedOf } from './swarm-glance.ts'
+
+/** Looks after a running node: when it serves, and whether other layers would help the swarm more (swarm.md §4). */
+export interface Care {
+  start(): void
+  /** What the owner asked for; in force at once. */
+  pause(asked: boolean): Promise<void>
+  /** Looks once; tests call it instead of waiting. */
+  look(): Promise<void>
+  /** The move that is decided or under way, for people; null: none. */
+  readonly moving: { readonly model: string; readonly span: Span; readonly reason: Move['reason'] } | null
+  /** Waits for what is under way. Idempotent. */
+  stop(): Promise<void>
+}
+
+export interface CareDeps {
+  readonly service: LayerService
+  readonly clock: Clock
+  readonly logger: Logger
+  detect(folder: string): Promise<Machine>
+  othersLoad(): number
+  /** In [0, 1). */
+  random(): number
+  fetch: typeof setupModel
+}
+
+const LOOK_MS = 15_000
+
+export function realCareDeps(): Pick<CareDeps, 'detect' | 'othersLoad' | 'random' | 'fetch'> {
+  return {
+    detect: (folder) => detectMachine({ folder }),
+    othersLoad: createOthersLoad(),
+    random: Math.random,
+    fetch: setupModel,
+  }
+}
+
+interface Planned {
+  readonly dueMs: number
+}
+
+export function createCare(parts: NodeParts, home: Home, deps: CareDeps): Care {
+  return new Caretaker(parts, home, deps)
+}
+
+class Caretaker implements Care {
+  readonly #parts: NodeParts
+  readonly #home: Home
+  readonly #deps: CareDeps
+  readonly #stopping = new AbortController()
+  /** When each model came to the layers it has, monotonic ms. */
+  readonly #since = new Map<string, number>()
+  readonly #planned = new Map<string, Planned>()
+  #asked: boolean
+  #reason: PauseReason | null = null
+  #moving: Care['moving'] = null
+  #timer: NodeJS.Timeout | undefined
+  #work: Promise<void> = Promise.resolve()
+
+  constructor(parts: NodeParts, home: Home, deps: CareDeps) {
+    this.#parts = parts
+    this.#home = home
+    this.#deps = deps
+    this.#asked = parts.config.care.paused
+  }
+
+  get moving(): Care['moving'] {
+    return this.#moving
+  }
+
+  start(): void {
+    for (const { name } of this.#parts.models) this.#since.set(name, this.#deps.clock.monotonicMs())
+    this.#timer = setInterval(() => void this.look(), LOOK_MS)
+    this.#timer.unref()
+  }
+
+  async pause(asked: boolean): Promise<void> {
+    this.#asked = asked
+    await this.look()
+  }
+
+  /** One look after the other: a move takes minutes. */
+  look(): Promise<void> {
+    const { logger } = this.#deps
+    const pausing = this.#decidePause().catch((err) => logger.warn({ err }, 'whether to serve could not be decided'))
+    if (this.#moving !== null || this.#stopping.signal.aborted) return pausing
+    this.#work = pausing.then(() => this.#lookForMoves())
+    return this.#work
+  }
+
+  async stop(): Promise<void> {
+    clearInterval(this.#timer)
+    this.#stopping.abort()
+    await this.#work
+  }
+
+  async #decidePause(): Promise<void> {
+    const { service, logger, detect, othersLoad } = this.#deps
+    const { care } = this.#parts.config
+    const { battery } = await detect(this.#home.modelsFolder)
+    const before = this.#reason
+    this.#reason = pauseReason(care, {
+      asked: this.#asked,
+      now: new Date(this.#deps.clock.nowMs()),
+      battery,
+      othersLoad: othersLoad(),
+      pausedByLoad: before?.kind === 'load',
+    })
+    if (before?.kind === this.#reason?.kind) return
+    logger.info({ reason: this.#reason?.text ?? null }, this.#reason === null ? 'serves others' : 'serves nobody now')
+    await service.pause(this.#reason?.text ?? null)
+  }
+
+  async #lookForMoves(): Promise<void> {
+    const { config, models } = this.#parts
+    if (!config.care.move || this.#reason !== null) return
+    for (const model of [...models]) {
+      const entry = await this.#entryOf(model)
+      if (entry === undefined || entry.pinned || model.layers === undefined) continue
+      const move = await this.#decide(model)
+      if (move === undefined) this.#planned.delete(model.name)
+      else if (this.#isDue(model.name)) await this.#make(model, entry, move)
+    }
+  }
+
+  /** The configuration as it is now: `setup` may have changed it while the node ran. */
+  async #entryOf({ name, holding }: LoadedModel): Promise<ModelEntry | undefined> {
+    const { models } = await loadConfig(this.#home, { env: {} })
+    return models.find((entry) => entry.name === name && holding.recipe.startsWith(`${entry.recipe}/`))
+  }
+
+  async #decide({ name, holding, layers, askable }: LoadedModel): Promise<Move | undefined> {
+    if (layers === undefined) return undefined
+    const { swarm, identity, config } = this.#parts
+    const peers = assignedOf(swarm.holders(holding.modelId, holding.recipe))
+    const machine = shareOf(await this.#deps.detect(this.#home.modelsFolder), config, 0)
+    const { clock } = this.#deps
+    return decideMove(peers, {
+      self: identity.address,
+      nLayers: holding.spec.nLayers,
+      maxHops: onionLimits.computeHops,
+      fits: fitsHere(holding, machine, askable !== undefined),
+      stayedMs: clock.monotonicMs() - (this.#since.get(name) ?? clock.monotonicMs()),
+    })
+  }
+
+  /** A move waits a random while first, and is decided anew then: the first mover makes the others stay. */
+  #isDue(name: string): boolean {
+    const { clock, random } = this.#deps
+    const planned = this.#planned.get(name)
+    if (planned !== undefined) return clock.monotonicMs() >= planned.dueMs
+    this.#planned.set(name, { dueMs: clock.monotonicMs() + moveDelayMs(random()) })
+    return false
+  }
+
+  async #make({ name }: LoadedModel, entry: ModelEntry, { span, reason }: Move): Promise<void> {
+    const { service, logger, clock, fetch } = this.#deps
+    const { signal } = this.#stopping
+    const facts = { model: name, from: entry.layers, to: formatSpan(span), reason }
+    this.#moving = { model: name, span, reason }
+    logger.info(facts, 'other layers help the swarm more: moving')
+    try {
+      const config = await loadConfig(this.#home, { env: {} })
+      const { source: model, ends, recipe } = entry
+      const fetched = await fetch(this.#home, config, { model, layers: formatSpan(span), ends, recipe, signal })
+      await service.exchange(fetched.entry, { signal })
+      logger.info(facts, 'moved')
+    } catch (err) {
+      if (!signal.aborted) logger.warn({ err, ...facts }, 'the move failed; tried again later')
+    } finally {
+      this.#planned.delete(name)
+      // Also after a failure: no attempt every few seconds.
+      this.#since.set(name, clock.monotonicMs())
+      this.#moving = null
+    }
+  }
+}
+
+/** Layers that this machine has room for, counting what they take already. */
+function fitsHere(
+  { spec, recipe, layers }: Pick<LoadedModel['holding'], 'spec' | 'recipe' | 'layers'>,
+  machine: Machine,
+  ends: boolean,
+): number {
+  const figures = figuresOfSpec(spec, recipe)
+  const held = [...layers.values()].reduce((sum, { bytes }) => sum + bytes, 0)
+  const diskBytes = (machine.disk?.freeBytes ?? Number.POSITIVE_INFINITY) + held - downloadLimits.diskSpareBytes
+  return fitLayers({
+    nLayers: spec.nLayers,
+    layer: figures.layer,
+    ends: ends ? { memoryBytes: figures.ends.memoryBytes, diskBytes: 0 } : null,
+    kvTokens: kvTokensWanted(spec),
+    processBytes,
+    memoryBytes: machine.memory.totalBytes,
+    diskBytes: Math.max(0, diskBytes),
+  }).layers
+}
