@@ -35,6 +35,19 @@ test('a detached node outlives its command, is watched, logged and stopped', asy
   expect(isAlive(state.pid)).toBe(false)
 })
 
+test('pause holds over a restart, and resume ends it', async () => {
+  const flags = ['--no-mdns', '--host', '127.0.0.1', '--port', '0', '--api-port', '0', '--threads', '1']
+  expect(await runJson(['pause', ...home])).toMatchObject({ running: false, paused: null })
+  await runJson(['start', ...home, '--detach', ...flags])
+  const status = async () => (await runJson<StatusBody>(['status', ...home])).paused
+  expect(await status()).toContain('llm-node resume')
+  expect(await runJson(['resume', ...home])).toMatchObject({ running: true, paused: null })
+  expect(await status()).toBeNull()
+  expect((await runCli(['pause', ...home])).stdout).toContain('serves nobody now')
+  expect((await runCli(['resume', ...home])).stdout).toContain('It serves others.')
+  await runJson(['stop', ...home])
+})
+
 test('a detached start says why it did not start', async () => {
   const { code, stderr } = await runCli(['start', '--home', sandbox.home('empty'), '--detach'])
   expect(code).toBe(3)

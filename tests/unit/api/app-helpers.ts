@@ -107,6 +107,7 @@ export function createTestApi(options: TestApiOptions = {}): TestApi {
     sessions: () => [],
     generations: () => [],
     ask: () => events,
+    pause: async () => ({ paused: null }),
     stop: () => {},
   } as unknown as NodeControl
   let nowMs = 1_750_000_000_000
