@@ -254,6 +254,8 @@ export const onionLimits = {
   /** Relayed bytes per second and the burst before that counts [§7]. */
   relayBytesPerS: 8_000_000,
   relayBurstBytes: 32 * 1_048_576,
+  /** The same for all circuits together: four at full speed; beyond, their peers take turns. */
+  relayTotal: { perS: 32_000_000, burst: 128 * 1_048_576 },
   /** Relay circuits of one stranger, and in all [§7]. */
   relayPeerCircuits: 16,
   relayCircuits: 256,
@@ -371,6 +373,8 @@ export const coverageLimits = {
   messageBytes: 786_432,
   /** Peers that a change is pushed to (swarm.md §2), and connections a node makes by itself to have some. */
   pushedTo: 6,
+  /** The same above pushedWhole peers: a message costs 1.1 KB of headers besides what it says (measured). */
+  offeredTo: 3,
   meshPeers: 8,
   /** In a crowd a node also connects to those nearest to it, up to this many neighbours. */
   meshMost: 16,

@@ -26,16 +26,16 @@ export interface CircuitTable {
   remove(circuit: TableCircuit, clean: boolean): void
   inGoodStanding(peer: string): boolean
   count(phase: CircuitPhase, peer?: string): number
-  /** Counts the bytes that wait in `circuit`; beyond the caps the circuit that waits longest is destroyed. */
+  /** Counts the bytes that wait in `circuit`; beyond the caps the circuit with the oldest byte is destroyed. */
   meter(circuit: TableCircuit): QueueMeter
   counts(): CircuitCounts
   destroyAll(reason: string): void
 }
 
+/** Bytes that wait, in the order in which they came: what leaves first has come first. */
 interface Waiting {
   bytes: number
-  /** Since when nothing has moved. */
-  sinceMs: number
+  readonly arrivals: { readonly atMs: number; bytes: number }[]
 }
 
 export function createCircuitTable(limits: OnionLimits, clock: Clock): CircuitTable {
@@ -43,15 +43,17 @@ export function createCircuitTable(limits: OnionLimits, clock: Clock): CircuitTa
   const goodStanding = createRecentMap<true>(limits.rememberedPeers)
   let totalBytes = 0
 
-  const dropLongestWaiting = (peer?: string) => {
-    let longest: TableCircuit | undefined
+  /** Whoever holds the oldest byte, as Tor does: a reader that takes a little now and then is no better than none. */
+  const dropOldest = (peer?: string) => {
+    let oldest: TableCircuit | undefined
     let sinceMs = Number.POSITIVE_INFINITY
-    for (const [circuit, waiting] of circuits) {
-      if (waiting.bytes === 0 || (peer !== undefined && circuit.peer !== peer) || waiting.sinceMs >= sinceMs) continue
-      longest = circuit
-      sinceMs = waiting.sinceMs
+    for (const [circuit, { arrivals }] of circuits) {
+      const atMs = arrivals[0]?.atMs ?? Number.POSITIVE_INFINITY
+      if ((peer !== undefined && circuit.peer !== peer) || atMs >= sinceMs) continue
+      oldest = circuit
+      sinceMs = atMs
     }
-    longest?.destroy('too many bytes are waiting')
+    oldest?.destroy('too many bytes are waiting')
   }
   const peerBytes = (peer: string) => {
     let bytes = 0
@@ -68,7 +70,7 @@ export function createCircuitTable(limits: OnionLimits, clock: Clock): CircuitTa
 
   return {
     add(circuit) {
-      circuits.set(circuit, { bytes: 0, sinceMs: 0 })
+      circuits.set(circuit, { bytes: 0, arrivals: [] })
     },
     remove(circuit, clean) {
       totalBytes -= circuits.get(circuit)?.bytes ?? 0
@@ -81,23 +83,17 @@ export function createCircuitTable(limits: OnionLimits, clock: Clock): CircuitTa
       add(bytes) {
         const waiting = circuits.get(circuit)
         if (waiting === undefined) return
-        if (waiting.bytes === 0) waiting.sinceMs = clock.monotonicMs()
-        waiting.bytes += bytes
+        arrive(waiting, bytes, clock.monotonicMs())
         totalBytes += bytes
-        if (totalBytes > limits.queueTotalBytes) dropLongestWaiting()
-        else if (
-          !circuit.trusted &&
-          totalBytes > limits.queuePeerBytes &&
-          peerBytes(circuit.peer) > limits.queuePeerBytes
-        ) {
-          dropLongestWaiting(circuit.peer)
-        }
+        // The sum first: it is at hand, and rarely that large.
+        const mayBeTooMany = !circuit.trusted && totalBytes > limits.queuePeerBytes
+        if (totalBytes > limits.queueTotalBytes) dropOldest()
+        else if (mayBeTooMany && peerBytes(circuit.peer) > limits.queuePeerBytes) dropOldest(circuit.peer)
       },
       remove(bytes) {
         const waiting = circuits.get(circuit)
         if (waiting === undefined) return
-        waiting.bytes -= bytes
-        waiting.sinceMs = clock.monotonicMs()
+        leave(waiting, bytes)
         totalBytes -= bytes
       },
     }),
@@ -109,5 +105,23 @@ export function createCircuitTable(limits: OnionLimits, clock: Clock): CircuitTa
     destroyAll(reason) {
       for (const circuit of [...circuits.keys()]) circuit.destroy(reason)
     },
+  }
+}
+
+function arrive(waiting: Waiting, bytes: number, atMs: number): void {
+  const last = waiting.arrivals.at(-1)
+  if (last?.atMs === atMs) last.bytes += bytes
+  else waiting.arrivals.push({ atMs, bytes })
+  waiting.bytes += bytes
+}
+
+function leave(waiting: Waiting, bytes: number): void {
+  waiting.bytes -= bytes
+  let left = bytes
+  for (let first = waiting.arrivals[0]; first !== undefined && left > 0; first = waiting.arrivals[0]) {
+    const taken = Math.min(left, first.bytes)
+    first.bytes -= taken
+    left -= taken
+    if (first.bytes === 0) waiting.arrivals.shift()
   }
 }

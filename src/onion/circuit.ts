@@ -1,7 +1,7 @@
 import { isLlmNodeError, LlmNodeError } from '../base/errors.ts'
 import { type ControlMessage, unwrapControl, wrapControl } from './control.ts'
 import { badFrame, COMMAND, decodeControl, encodeControl } from './frames.ts'
-import { createClientHandshake, type HandshakeTarget } from './handshake.ts'
+import { type CircuitKeys, createClientHandshake, type HandshakeTarget } from './handshake.ts'
 import {
   type ClientMessage,
   decodeServerMessage,
@@ -225,14 +225,23 @@ class OutboundCircuit implements EntryCircuit {
     try {
       const { serverMessage, keys } = handshake.finish(created)
       keys.exporter.wipe()
-      this.#keys[hop] = {
-        forward: createSealer(keys.forward, 'f', this.#context.crypto),
-        backward: createOpener(keys.backward, 'b', this.#context.crypto),
-      }
+      this.#keep(hop, keys)
       return decodeServerMessage(serverMessage)
     } catch (cause) {
       throw hopError(this.#hops, hop, 'AUTH_FAILED', { cause })
     }
+  }
+
+  /** A hop that refuses ends the link right behind its answer: nobody would wipe the keys any more. */
+  #keep(hop: number, keys: CircuitKeys): void {
+    if (this.ended === undefined) {
+      const { crypto } = this.#context
+      const [forward, backward] = [createSealer(keys.forward, 'f', crypto), createOpener(keys.backward, 'b', crypto)]
+      this.#keys[hop] = { forward, backward }
+      return
+    }
+    keys.forward.wipe()
+    keys.backward.wipe()
   }
 
   /** A PING that was given up on is still outstanding at the hop: the next one waits for that answer, sending nothing. */

@@ -3,6 +3,7 @@ import type { Logger } from '../base/logger.ts'
 import type { Timers } from '../base/timers.ts'
 import type { CircuitTable } from './circuit-table.ts'
 import type { CryptoBackend } from './crypto.ts'
+import type { FairTurns } from './fair-turns.ts'
 import type { OnionKey } from './handshake.ts'
 import type { CircuitTransport, ComputeService } from './ports.ts'
 import type { CreateSource } from './rate-limit.ts'
@@ -32,6 +33,8 @@ export interface HopContext {
   readonly logger: Logger
   readonly crypto: CryptoBackend
   readonly table: CircuitTable
+  /** What all relayed circuits together may send. */
+  readonly relayTurns: FairTurns
   admitCreate(source: CreateSource): boolean
   /** A refusal costs a handshake too: beyond this the stream is just closed. */
   admitRefusal(): boolean

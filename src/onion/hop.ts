@@ -296,7 +296,7 @@ class HopCircuit {
   }
 
   #createQueue(link: FrameLink, paced: boolean): SendQueue {
-    const { limits, timers, clock } = this.#context
+    const { limits, timers, clock, relayTurns } = this.#context
     const rate = { perS: limits.relayBytesPerS, burst: limits.relayBurstBytes }
     return createSendQueue(link, {
       // The entry fills the grant with data; control frames come on top.
@@ -304,7 +304,7 @@ class HopCircuit {
       meter: this.#meter,
       timers,
       overflow: () => this.destroy('more bytes are waiting than were granted'),
-      ...(paced ? { rate: createTokenBucket(rate, clock) } : {}),
+      ...(paced ? { paced: { rate: createTokenBucket(rate, clock), turns: relayTurns, peer: this.peer } } : {}),
     })
   }
 }

@@ -156,6 +156,15 @@ class RingBuild implements PreparedRing {
     const request = ({ hop, op, body }: HopMessage) =>
       this.#circuit.request(hop, op, body, { signal, timeoutMs: limits.opMs })
     const times = await setUpHops(this.#context, request, messages)
+      .then((answers) => {
+        if (this.#circuit.ended !== undefined) throw this.#circuit.ended
+        return answers
+      })
+      .catch((error: unknown) => {
+        plan.sealer.wipe()
+        plan.opener.wipe()
+        throw error
+      })
     const { hops, hiddenSize, mendable = false } = this.#options
     const ageS = Math.ceil((clock.monotonicMs() - this.#builtMs) / 1_000)
     const session = createRingSession(this.#context, {
@@ -172,7 +181,6 @@ class RingBuild implements PreparedRing {
     })
     this.#session = session
     this.#deps.onRing(session)
-    if (this.#circuit.ended !== undefined) throw this.#circuit.ended
     return session
   }
 

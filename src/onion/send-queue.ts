@@ -1,4 +1,5 @@
 import type { Timers } from '../base/timers.ts'
+import type { FairTurns, TurnTaker } from './fair-turns.ts'
 import type { FrameLink } from './ports.ts'
 import type { TokenBucket } from './rate-limit.ts'
 
@@ -22,7 +23,8 @@ export interface SendQueueOptions {
   readonly maxBytes: number
   readonly meter: QueueMeter
   readonly timers: Timers
-  readonly rate?: TokenBucket
+  /** For data of others: this queue's own rate, and its share of what is for all of them together. */
+  readonly paced?: { readonly rate: TokenBucket; readonly turns: FairTurns; readonly peer: string }
   overflow(): void
 }
 
@@ -34,7 +36,7 @@ export function createSendQueue(link: FrameLink, options: SendQueueOptions): Sen
   return new LinkQueue(link, options)
 }
 
-class LinkQueue implements SendQueue {
+class LinkQueue implements SendQueue, TurnTaker {
   queuedBytes = 0
   readonly #link: FrameLink
   readonly #options: SendQueueOptions
@@ -51,9 +53,8 @@ class LinkQueue implements SendQueue {
 
   push(frame: Uint8Array): void {
     if (this.#closed) return
-    const { rate } = this.#options
     const free = !this.#blocked && this.#waiting.length === 0
-    if (free && (rate === undefined || rate.take(frame.length))) this.#send(frame)
+    if (free && this.#takeNow(frame.length)) this.#send(frame)
     else this.#keep(this.#waiting, frame)
   }
 
@@ -64,12 +65,45 @@ class LinkQueue implements SendQueue {
   }
 
   clear(): void {
+    const { meter, paced } = this.#options
     this.#closed = true
     this.#cancelTimer?.()
+    paced?.turns.leave(paced.peer, this)
     this.#urgent.length = 0
     this.#waiting.length = 0
-    this.#options.meter.remove(this.queuedBytes)
+    meter.remove(this.queuedBytes)
     this.queuedBytes = 0
+  }
+
+  ready(): number | undefined {
+    const bytes = this.#waiting[0]?.length
+    if (bytes === undefined || this.#blocked || this.#closed) return undefined
+    return this.#waitForRate(bytes) ? undefined : bytes
+  }
+
+  sendNext(): void {
+    const frame = this.#waiting[0]
+    if (frame === undefined) return
+    this.#options.paced?.rate.take(frame.length)
+    this.#sendFirst(this.#waiting, frame)
+  }
+
+  #takeNow(bytes: number): boolean {
+    const { paced } = this.#options
+    if (paced === undefined) return true
+    // The own rate last: what was taken from it is spent.
+    return paced.rate.waitMs(bytes) === 0 && paced.turns.take(bytes) && paced.rate.take(bytes)
+  }
+
+  /** True: not yet; it comes back by itself. */
+  #waitForRate(bytes: number): boolean {
+    const waitMs = this.#options.paced?.rate.waitMs(bytes) ?? 0
+    if (waitMs === 0) return false
+    this.#cancelTimer ??= this.#options.timers.after(Math.ceil(waitMs), () => {
+      this.#cancelTimer = undefined
+      this.#flush()
+    })
+    return true
   }
 
   #keep(to: Uint8Array[], frame: Uint8Array): void {
@@ -81,21 +115,17 @@ class LinkQueue implements SendQueue {
   }
 
   #flush(): void {
-    const { rate, timers } = this.#options
-    while (!this.#blocked && !this.#closed) {
-      const first = this.#urgent[0]
-      const next = this.#waiting[0]
-      if (first !== undefined) this.#sendFirst(this.#urgent, first)
-      else if (next === undefined) return
-      else if (rate === undefined || rate.take(next.length)) this.#sendFirst(this.#waiting, next)
-      else {
-        this.#cancelTimer ??= timers.after(Math.ceil(rate.waitMs(next.length)), () => {
-          this.#cancelTimer = undefined
-          this.#flush()
-        })
-        return
-      }
+    const { paced } = this.#options
+    for (let frame = this.#urgent[0]; frame !== undefined && this.#isFree(); frame = this.#urgent[0]) {
+      this.#sendFirst(this.#urgent, frame)
     }
+    if (!this.#isFree() || this.#waiting.length === 0) return
+    if (paced !== undefined) paced.turns.wait(paced.peer, this)
+    else while (this.#isFree() && this.#waiting.length > 0) this.sendNext()
+  }
+
+  #isFree(): boolean {
+    return !this.#blocked && !this.#closed
   }
 
   #sendFirst(from: Uint8Array[], frame: Uint8Array): void {

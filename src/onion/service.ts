@@ -4,6 +4,7 @@ import { onionLimits } from '../base/limits.ts'
 import { systemTimers } from '../base/timers.ts'
 import { createCircuitTable } from './circuit-table.ts'
 import { nodeCrypto } from './crypto.ts'
+import { createFairTurns } from './fair-turns.ts'
 import { acceptCircuit } from './hop.ts'
 import type { HopContext, RingEnd } from './hop-context.ts'
 import { createCreateLimiter, createTokenBucket } from './rate-limit.ts'
@@ -111,6 +112,7 @@ function createContext(
   const { clock, transport, compute, logger } = deps
   const table = createCircuitTable(limits, clock)
   const refusals = createTokenBucket(limits.createTotal, clock)
+  const timers = deps.timers ?? systemTimers
   return {
     options,
     limits,
@@ -119,7 +121,8 @@ function createContext(
     clock,
     logger,
     table,
-    timers: deps.timers ?? systemTimers,
+    timers,
+    relayTurns: createFairTurns(createTokenBucket(limits.relayTotal, clock), timers),
     crypto: deps.crypto ?? nodeCrypto,
     admitCreate: createCreateLimiter(limits, clock),
     admitRefusal: () => refusals.take(1),

@@ -71,6 +71,7 @@ export interface ComputeNode extends TestPeer {
   readonly holder: LayerHolder
   readonly contact: HopContact
   readonly hops: HopServer
+  readonly onion: OnionService
 }
 
 export async function startComputeNode(

@@ -248,19 +248,28 @@ describe('bytes that wait', () => {
     expect(circuit.ended).toBe(true)
   })
 
-  it('in all circuits: the one that waits longest is dropped', async () => {
+  it('in all circuits: the one with the oldest byte is dropped, also when it takes a little now and then', async () => {
     const all = setUp({ limits: { queueTotalBytes: 200_000 } })
     const circuits = [await relayThrough(all, 1, 301), await relayThrough(all, 2, 302), await relayThrough(all, 3, 303)]
+    const ended = () => circuits.map(({ circuit }) => circuit.ended)
     for (const { next } of circuits) all.swarm.network.block(all.hop.peerId, next.self.peerId)
-    for (const { push } of circuits) {
-      push(61_000)
-      push(61_000)
+    // The first of each goes to the link, the others wait.
+    for (const [index, count] of [3, 2].entries()) {
+      for (let i = 0; i < count; i++) circuits[index]?.push(61_000)
       await all.swarm.clock.advance(10)
     }
-    expect(circuits.map(({ circuit }) => circuit.ended)).toEqual([false, false, false])
+    const slow = circuits[0]?.next.self.peerId ?? ''
+    all.swarm.network.release(all.hop.peerId, slow)
+    all.swarm.network.block(all.hop.peerId, slow)
+    await all.swarm.clock.advance(10)
+    expect(all.hop.service.stats().queuedBytes).toBe(2 * 61_470)
+    circuits[2]?.push(61_000)
     circuits[2]?.push(61_000)
     await settle()
-    expect(circuits.map(({ circuit }) => circuit.ended)).toEqual([true, false, false])
+    expect(ended()).toEqual([false, false, false])
+    circuits[2]?.push(61_000)
+    await settle()
+    expect(ended()).toEqual([true, false, false])
   })
 
   it('of one stranger', async () => {
@@ -290,6 +299,30 @@ it('a relay lets a burst through and then its rate, and loses nothing', async ()
   await all.swarm.clock.advance(10_000)
   expect(dataBytes()).toBe(16 * 61_470)
   expect(circuit.ended).toBe(false)
+})
+
+it('all relayed circuits share a rate: peers take turns, however many circuits one of them has', async () => {
+  const rate = { relayBytesPerS: 1e9, relayBurstBytes: 1e9, relayTotal: { perS: 246_000, burst: 61_500 } }
+  const all = setUp({ limits: { ...rate, queueBytes: 64 * 1_048_576 } })
+  const greedy = [await relayThrough(all, 1, 301), await relayThrough(all, 1, 302), await relayThrough(all, 1, 303)]
+  const modest = await relayThrough(all, 2, 304)
+  for (const { push } of greedy) for (let i = 0; i < 20; i++) push(61_000)
+  for (let i = 0; i < 20; i++) modest.push(61_000)
+  await all.swarm.clock.advance(5_000)
+  const [own, ...others] = [modest, ...greedy].map(({ dataBytes }) => dataBytes() / 61_470)
+  const sum = others.reduce((all, frames) => all + frames, 0)
+  // The burst and 4 frames a second, half of them for each peer.
+  expect((own ?? 0) + sum).toBeGreaterThanOrEqual(19)
+  expect((own ?? 0) + sum).toBeLessThanOrEqual(21)
+  expect(Math.abs((own ?? 0) - sum)).toBeLessThanOrEqual(2)
+  expect(Math.max(...others) - Math.min(...others)).toBeLessThanOrEqual(2)
+  await all.swarm.clock.advance(60_000)
+  expect([modest, ...greedy].map(({ dataBytes }) => dataBytes())).toEqual(Array(4).fill(20 * 61_470))
+  for (const { circuit } of [...greedy, modest]) circuit.link.close()
+  await settle()
+  expect(all.hop.service.stats()).toEqual(idleStats)
+  await all.swarm.clock.advance(20_000)
+  expect(all.swarm.clock.timers).toBe(0)
 })
 
 it('thousands of connects and disconnects leave no state', async () => {

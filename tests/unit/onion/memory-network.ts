@@ -1,8 +1,11 @@
 import { LlmNodeError } from '../../../src/base/errors.ts'
 import type { CircuitTransport, FrameLink, PeerTarget } from '../../../src/onion/ports.ts'
 
-/** Sees every frame on its way; what it returns goes on, undefined is lost. */
-export type Tap = (frame: Uint8Array, from: string, to: string) => Uint8Array | undefined
+/** Sees every frame on its way; what it returns goes on: a frame, several, or undefined for none. */
+export type Tap = (frame: Uint8Array, from: string, to: string) => Uint8Array | readonly Uint8Array[] | undefined
+
+/** When something arrives: later, and in order for the same `link` (one direction of one). */
+export type Deliver = (arrive: () => void, link: object) => void
 
 export interface MemoryNode extends CircuitTransport {
   /** Every peer that was dialled from here, with the addresses tried. */
@@ -35,6 +38,7 @@ interface Hub {
   readonly muted: Set<string>
   readonly blocked: Map<string, (() => void)[]>
   readonly links: Set<LinkEnd>
+  readonly deliver: Deliver
   tap: Tap
 }
 
@@ -50,13 +54,14 @@ interface NodeState {
 }
 
 /** Links in memory: ordered, reliable, delivered by microtasks, so that a test runs the same way every time. */
-export function createMemoryNetwork(): MemoryNetwork {
+export function createMemoryNetwork(deliver: Deliver = queueMicrotask): MemoryNetwork {
   const hub: Hub = {
     nodes: new Map(),
     dead: new Set(),
     muted: new Set(),
     blocked: new Map(),
     links: new Set(),
+    deliver,
     tap: (frame) => frame,
   }
   return {
@@ -119,7 +124,7 @@ function createNode(hub: Hub, self: NodeState): MemoryNode {
     const near = new LinkEnd(hub, self, remote)
     const far = new LinkEnd(hub, remote, self)
     near.join(far)
-    queueMicrotask(() => remote.onLink(far))
+    hub.deliver(() => remote.onLink(far), near)
     return near
   }
   return {
@@ -188,7 +193,9 @@ class LinkEnd implements FrameLink {
     const [from, to] = [this.self.peerId, this.remotePeer]
     const lost = muted.has(from) || muted.has(to) || dead.has(from) || dead.has(to)
     const passed = lost ? undefined : this.#hub.tap(frame, from, to)
-    if (passed !== undefined) queueMicrotask(() => this.#far?.receive(passed))
+    for (const one of passed instanceof Uint8Array ? [passed] : (passed ?? [])) {
+      this.#hub.deliver(() => this.#far?.receive(one), this)
+    }
     return !blocked.has(`${from} ${to}`)
   }
 
@@ -222,7 +229,7 @@ class LinkEnd implements FrameLink {
     this.#ended = true
     this.#hub.links.delete(this)
     const far = this.#far
-    queueMicrotask(() => far?.remoteEnded(new Error('connection lost')))
+    this.#hub.deliver(() => far?.remoteEnded(new Error('connection lost')), this)
   }
 
   cut(): void {
@@ -251,6 +258,6 @@ class LinkEnd implements FrameLink {
     this.#hub.links.delete(this)
     const far = this.#far
     const cut = this.#hub.muted.has(this.self.peerId) || this.#hub.muted.has(this.remotePeer)
-    if (!cut) queueMicrotask(() => far?.remoteEnded(error))
+    if (!cut) this.#hub.deliver(() => far?.remoteEnded(error), this)
   }
 }

@@ -3,7 +3,7 @@ import { publicKeyFromRaw } from '@libp2p/crypto/keys'
 import { peerIdFromPublicKey } from '@libp2p/peer-id'
 import { ed25519 } from '@noble/curves/ed25519.js'
 import { LlmNodeError } from '../../../src/base/errors.ts'
-import { silentLogger } from '../../../src/base/logger.ts'
+import { type Logger, silentLogger } from '../../../src/base/logger.ts'
 import { createSecret } from '../../../src/base/secret.ts'
 import type { Span } from '../../../src/base/span.ts'
 import { type CryptoBackend, nodeCrypto } from '../../../src/onion/crypto.ts'
@@ -11,7 +11,7 @@ import type { ComputeService, ComputeSession } from '../../../src/onion/ports.ts
 import type { HopTarget, RingOptions } from '../../../src/onion/ring.ts'
 import { createOnionService, type OnionService, type OnionStats } from '../../../src/onion/service.ts'
 import type { OnionLimits } from '../../../src/onion/types.ts'
-import { createMemoryNetwork, type MemoryNetwork, type MemoryNode } from './memory-network.ts'
+import { createMemoryNetwork, type Deliver, type MemoryNetwork, type MemoryNode } from './memory-network.ts'
 import { createVirtualClock, type VirtualClock } from './virtual-clock.ts'
 
 export const HIDDEN = 16
@@ -126,10 +126,12 @@ export interface SwarmSettings {
   readonly watch?: boolean
   /** A hop that lies under its own keys: may change what node `index` is about to seal. */
   readonly forge?: (index: number, plaintext: Uint8Array, aad: Uint8Array) => void
+  readonly deliver?: Deliver
+  readonly logger?: Logger
 }
 
 export function createSwarm(nHops: number, settings: SwarmSettings = {}): Swarm {
-  const network = createMemoryNetwork()
+  const network = createMemoryNetwork(settings.deliver)
   const clock = createVirtualClock()
   const nodes = Array.from({ length: nHops + 1 }, (_, index) => createSwarmNode(index, network, clock, settings))
   const [entry, ...hops] = nodes
@@ -181,6 +183,7 @@ function createSwarmNode(
   const compute = createFakeCompute(settings.queueBytes)
   const opened: Uint8Array[] = []
   const sealed: string[] = []
+  const crypto = settings.forge === undefined ? nodeCrypto : forgingCrypto(index, settings.forge)
   const service = createOnionService(
     {
       identity: { addressKey, onionKeys: () => keys },
@@ -195,20 +198,19 @@ function createSwarmNode(
       compute,
       clock,
       timers: clock,
-      logger: silentLogger,
-      ...(settings.watch === true ? { crypto: watchCrypto(opened, sealed) } : {}),
-      ...(settings.forge === undefined ? {} : { crypto: forgingCrypto(index, settings.forge) }),
+      logger: settings.logger ?? silentLogger,
+      crypto: settings.watch === true ? watchCrypto(crypto, opened, sealed) : crypto,
     },
   )
   return { peerId, transport, compute, service, addressKey, onionKey, opened, sealed }
 }
 
-function watchCrypto(opened: Uint8Array[], sealed: string[]): CryptoBackend {
+function watchCrypto(crypto: CryptoBackend, opened: Uint8Array[], sealed: string[]): CryptoBackend {
   return {
-    ...nodeCrypto,
+    ...crypto,
     aead(key) {
       const text = Buffer.from(key).toString('hex')
-      const aead = nodeCrypto.aead(key)
+      const aead = crypto.aead(key)
       return {
         seal(nonce, aad, plaintext, out, offset) {
           sealed.push(text + Buffer.from(nonce).toString('hex'))
