@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { linkQuality, linkTransport, reachabilityBody } from './net-bodies.ts'
 
 /** What the admin API answers. One schema for the routes' types, the OpenAPI document and the docs. */
 
@@ -29,6 +30,7 @@ export const statusBody = z.object({
   pid: z.int(),
   uptimeS: z.number(),
   listening: z.array(z.string()).readonly(),
+  reachability: reachabilityBody,
   models: z.array(modelStatus).readonly(),
   peers: z.int().meta({ description: 'Connected ones.' }),
   paused: z.string().nullable().meta({ description: 'Why this node serves nobody now; null: it serves.' }),
@@ -66,6 +68,9 @@ export const peerBody = z.object({
   rttMs: z.number().nullable(),
   version: z.string(),
   relayed: z.boolean().meta({ description: 'Reached through a relay.' }),
+  transport: linkTransport.nullable().meta({ description: 'null: not connected.' }),
+  quality: linkQuality.nullable().meta({ description: 'Of the link, by its way and round trip; null: not measured.' }),
+  reachability: z.string().meta({ description: 'How it says that others reach it.' }),
   serving: z.array(servingBody).readonly(),
 })
 
@@ -74,7 +79,7 @@ export const pingBody = z.object({
   peerId: z.string(),
   foundBy: z.enum(['known', 'hint']).meta({ description: 'known: an advert or a peer had its contact record.' }),
   path: z.enum(['direct', 'relay']),
-  transport: z.enum(['tcp', 'quic', 'relay']),
+  transport: linkTransport,
   addr: z.string().meta({ description: 'Where the connection goes.' }),
   rttMs: z.array(z.number()).readonly().meta({ description: 'One number a round trip.' }),
   state: z.string().nullable(),

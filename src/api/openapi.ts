@@ -14,6 +14,7 @@ import {
 import type { Endpoint } from './endpoint.ts'
 import { helloEvent, nodeEvent } from './event-schema.ts'
 import { homeEndpoints } from './home-endpoints.ts'
+import { netcheckBody } from './net-bodies.ts'
 import { chatChunk, chatCompletion, chatRequest } from './openai/chat-schema.ts'
 import { completionRequest, textCompletion } from './openai/completion-schema.ts'
 import { embeddingList, embeddingRequest } from './openai/embedding-schema.ts'
@@ -106,6 +107,13 @@ export const endpoints: readonly Endpoint[] = [
     access: 'token',
     request: pingSchema,
     response: { type: json, schema: pingBody },
+  },
+  {
+    method: 'get',
+    path: '/api/netcheck',
+    summary: 'How others reach this node, and what stands in the way; takes up to 2 s.',
+    access: 'token',
+    response: { type: json, schema: netcheckBody },
   },
   {
     method: 'get',

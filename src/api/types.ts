@@ -2,6 +2,7 @@
 import { z } from 'zod'
 import type { AskAnswer, AskProgress } from '../pipeline/ask.ts'
 import type { coverageBody, generationBody, peerBody, pingBody, sessionBody, statusBody } from './bodies.ts'
+import type { netcheckBody } from './net-bodies.ts'
 
 /** Sampling fields of a request; absent ones come from the model's generation_config.json. */
 export const askSchema = z.strictObject({
@@ -45,6 +46,7 @@ export type AskEvent =
 export type StatusBody = z.output<typeof statusBody>
 export type PeerBody = z.output<typeof peerBody>
 export type PingBody = z.output<typeof pingBody>
+export type NetcheckBody = z.output<typeof netcheckBody>
 export type CoverageBody = z.output<typeof coverageBody>
 export type SessionBody = z.output<typeof sessionBody>
 export type GenerationBody = z.output<typeof generationBody>
@@ -57,6 +59,7 @@ export interface NodeControl {
   status(): StatusBody
   peers(): readonly PeerBody[]
   coverage(): CoverageBody
+  netcheck(signal: AbortSignal): Promise<NetcheckBody>
   /** Throws BAD_ADDRESS, PEER_UNREACHABLE, ABORTED. */
   ping(target: string, signal: AbortSignal): Promise<PingBody>
   sessions(): readonly SessionBody[]

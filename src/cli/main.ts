@@ -14,6 +14,7 @@ import { keysCommand } from './commands/keys.ts'
 import { logitsCommand } from './commands/logits.ts'
 import { logsCommand } from './commands/logs.ts'
 import { modelsCommand } from './commands/models.ts'
+import { netcheckCommand } from './commands/netcheck.ts'
 import { pauseCommand, resumeCommand } from './commands/pause.ts'
 import { peersCommand } from './commands/peers.ts'
 import { pingCommand } from './commands/ping.ts'
@@ -57,6 +58,7 @@ const commands = [
   bootstrapCommand,
   contactsCommand,
   pingCommand,
+  netcheckCommand,
   keysCommand,
   logitsCommand,
   tokenizeCommand,

@@ -8,7 +8,9 @@ import { answer } from './askables.ts'
 import type { Care } from './care.ts'
 import { withErrorEvent } from './events.ts'
 import type { LayerService } from './layer-service.ts'
+import { linkQuality } from './link-quality.ts'
 import type { LoadedModel } from './load-model.ts'
+import { netcheck } from './netcheck.ts'
 import { listeningOf, type NodeParts } from './parts.ts'
 import { pingAddress } from './ping.ts'
 import { entryDeps } from './serving.ts'
@@ -29,6 +31,7 @@ export function createControl(parts: ServingParts, onStop: () => void): NodeCont
     status: () => status(parts),
     peers: () => peers(parts),
     coverage: () => coverage(parts),
+    netcheck: (signal) => netcheck({ ...parts, private: parts.config.network.private }, signal),
     ping: (target, signal) => pingAddress(parts, parseAddressUri(target), { signal, withinMs: PING_MS }),
     sessions: () => parts.hops.sessions,
     generations: () => parts.generations.list(),
@@ -58,6 +61,7 @@ function status(parts: ServingParts): StatusBody {
     pid: process.pid,
     uptimeS: (Date.now() - parts.startedMs) / 1000,
     listening: listeningOf(parts),
+    reachability: reachabilityOf(parts),
     models: models.map((model) => ({
       name: model.name,
       modelId: model.holding.modelIdHex,
@@ -82,6 +86,12 @@ function status(parts: ServingParts): StatusBody {
   }
 }
 
+/** What of it is for everybody to see. */
+export function reachabilityOf({ peer }: Pick<NodeParts, 'peer'>): StatusBody['reachability'] {
+  const { word, ok, reason, next } = peer.reachability()
+  return { word, ok, reason, next }
+}
+
 function health(parts: ServingParts, nPeers: number): StatusBody['health'] {
   const lines: StatusBody['health'][number][] = []
   lines.push(
@@ -93,6 +103,8 @@ function health(parts: ServingParts, nPeers: number): StatusBody['health'] {
           next: 'Nodes on one local network meet by themselves; elsewhere start with --bootstrap ADDRESS.',
         },
   )
+  const { word, ok, reason, next } = reachabilityOf(parts)
+  if (word !== 'unknown') lines.push({ ok, text: `Reachability: ${word}. ${reason}`, next })
   const { paused } = parts.service
   if (paused !== null) lines.push({ ok: true, text: `Serves nobody now: ${paused}.`, next: null })
   const { moving } = parts.care
@@ -146,7 +158,8 @@ export function peers(parts: NodeParts): PeerBody[] {
       connected,
       rttMs,
       version,
-      relayed: reachability === 'relayed',
+      reachability,
+      ...linkOf(parts, { peerId, rttMs, reachability }),
       serving: serving.map(({ modelId, numericsClass, recipe, span, ...of }) => ({
         modelId: toHex(modelId),
         recipe,
@@ -157,6 +170,16 @@ export function peers(parts: NodeParts): PeerBody[] {
         freeKvTokens: of.freeKvTokens,
       })),
     }))
+}
+
+/** The link to a peer as it is used; to one that is not connected as it would be. */
+function linkOf(
+  { peer }: NodeParts,
+  { peerId, rttMs, reachability }: { peerId: string; rttMs: number | null; reachability: string },
+): Pick<PeerBody, 'relayed' | 'transport' | 'quality'> {
+  const transport = peer.connectionTo(peerId)?.transport ?? null
+  const relayed = transport === null ? reachability === 'relayed' : transport === 'relay'
+  return { relayed, transport, quality: linkQuality({ rttMs, relayed }) }
 }
 
 /** Models that are known here: this node's own, and those that its peers serve. */

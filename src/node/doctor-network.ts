@@ -1,7 +1,7 @@
 import { createSocket } from 'node:dgram'
 import { connect } from 'node:net'
 import { join } from 'node:path'
-import type { CoverageBody, PeerBody } from '../api/types.ts'
+import type { CoverageBody, PeerBody, StatusBody } from '../api/types.ts'
 import { formatSpan } from '../base/span.ts'
 import { findAdmin } from './admin-client.ts'
 import { type Check, type DoctorContext, type Finding, fail, ok, skip, warn } from './doctor.ts'
@@ -29,6 +29,7 @@ export function networkChecks(deps: NetworkDeps): readonly Check[] {
     { name: 'local network', run: (context) => checkMulticast(context, deps) },
     { name: 'bootstrap', run: checkBootstrap },
     { name: 'clock', run: (context) => checkClock(context, deps) },
+    { name: 'reachability', run: checkReachability },
     { name: 'peers', run: checkPeers },
     { name: 'coverage', run: checkCoverage },
   ]
@@ -182,6 +183,13 @@ async function skewOfServers(
 
 function iso(ms: number): string {
   return new Date(ms).toISOString().slice(0, 16).replace('T', ' ')
+}
+
+async function checkReachability({ home }: DoctorContext): Promise<Finding> {
+  const admin = await findAdmin(home)
+  if (admin === undefined) return skip('No node runs on this home; llm-node netcheck finds out.')
+  const { word, ok: fine, reason, next } = (await admin.get<StatusBody>('/api/status')).reachability
+  return fine ? ok(`${word}: ${reason}`) : warn(`${word}: ${reason}`, next ?? 'llm-node netcheck says more.')
 }
 
 async function checkPeers({ home }: DoctorContext): Promise<Finding> {

@@ -1,6 +1,6 @@
 import type { CoverageBody, PeerBody } from '../api/types.ts'
 import { apiLimits } from '../base/limits.ts'
-import { coverage, peers } from './control.ts'
+import { coverage, peers, reachabilityOf } from './control.ts'
 import type { NodeParts } from './parts.ts'
 
 /** A bell that one side rings and another hears. */
@@ -23,6 +23,9 @@ export function watchNode(parts: NodeParts, sessionsChanged: Signal): () => void
   const tellSwarm = delayed(() => swarm())
   const tellSessions = delayed(() => {
     parts.events.publish({ type: 'sessions', data: { sessions: parts.hops.sessions } })
+  })
+  parts.peer.onReachability(() => {
+    parts.events.publish({ type: 'reachability', data: reachabilityOf(parts) })
   })
   const unsubscribe = parts.swarm.onChange(tellSwarm.request)
   sessionsChanged.listener = tellSessions.request

@@ -13,7 +13,7 @@ const FIND_MS = 4_000
 const ADVERT_MS = 1_500
 
 interface PingParts {
-  readonly peer: Pick<PeerNode, 'self' | 'meet' | 'connect' | 'connections' | 'ping'>
+  readonly peer: Pick<PeerNode, 'self' | 'meet' | 'connect' | 'connectionTo' | 'ping'>
   readonly swarm: Pick<SwarmView, 'contact' | 'book' | 'peers' | 'nextChange'>
 }
 
@@ -33,7 +33,7 @@ export async function pingAddress(
   await peer.connect(contact, { signal })
   const rttMs: number[] = []
   for (let i = 0; i < ROUND_TRIPS; i++) rttMs.push(await peer.ping(contact.peerId, { signal }))
-  const connection = peer.connections().find(({ peerId }) => peerId === contact.peerId)
+  const connection = peer.connectionTo(contact.peerId)
   const advert = await advertOf(swarm, hint.address, signal)
   return {
     address: hint.address,

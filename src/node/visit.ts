@@ -10,18 +10,18 @@ import { resolveNetwork } from './networks.ts'
 
 /**
  * Takes part in the network for a moment without saying anything, for verbs that look around while no node runs on this
- * home. Throws HOME_UNUSABLE, HOME_IN_USE, BAD_CONFIG and what `use` throws.
+ * home; `asNode`: on the node's own port, and the router is asked, too. Throws HOME_UNUSABLE, HOME_IN_USE, BAD_CONFIG and what `use` throws.
  */
 export async function visitSwarm<T>(
   home: Home,
   config: Config,
-  deps: { logger: Logger },
+  deps: { logger: Logger; asNode?: boolean },
   use: (parts: { peer: PeerNode; swarm: SwarmView }) => Promise<T>,
 ): Promise<T> {
   await prepareHome(home)
   const network = await resolveNetwork(home, config)
   const identity = await openIdentity(home)
-  const options = await peerOptions({ ...config.network, port: 0, upnp: false }, network)
+  const options = await peerOptions(deps.asNode ? config.network : { ...config.network, port: 0, upnp: false }, network)
   const peer = await createPeerNode({ ...options, dht: true }, { identity, logger: deps.logger })
   const view = { network: network.version, version: options.version }
   const swarm = await createSwarmView(view, { peer, identity, clock: systemClock, logger: deps.logger })

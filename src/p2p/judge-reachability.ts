@@ -8,6 +8,8 @@ export type ReachabilityWord = 'unknown' | 'unreachable' | 'public' | 'mapped' |
 
 export interface Reachability {
   readonly word: ReachabilityWord
+  /** False: something should be done. */
+  readonly ok: boolean
   /** Why, as a sentence. */
   readonly reason: string
   /** What would make it better; null: nothing. */
@@ -33,10 +35,10 @@ export interface ReachabilityFacts {
 export function judgeReachability(facts: ReachabilityFacts): Reachability {
   const { proven, unproven, relays, port } = facts
   const own = proven.find(({ mapped }) => !mapped)
-  if (own !== undefined) return { word: 'public', reason: `Others dial it at ${own.addr}.`, next: null }
+  if (own !== undefined) return { word: 'public', ok: true, reason: `Others dial it at ${own.addr}.`, next: null }
   const [mapped] = proven
   if (mapped !== undefined) {
-    return { word: 'mapped', reason: `The router forwards ${mapped.addr} to this machine.`, next: null }
+    return { word: 'mapped', ok: true, reason: `The router forwards ${mapped.addr} to this machine.`, next: null }
   }
   const why = unproven[0] === undefined ? 'It has no public address' : `Nobody outside could dial ${unproven[0]}`
   const forward = `forward TCP and UDP port ${port ?? 5561} to this machine in the router or firewall`
@@ -44,6 +46,7 @@ export function judgeReachability(facts: ReachabilityFacts): Reachability {
     const through = relays === 1 ? 'a relay' : `${relays} relays`
     return {
       word: 'relayed',
+      ok: true,
       reason: `${why}; others come in through ${through}.`,
       next: `For direct links, ${forward}.`,
     }
@@ -52,6 +55,7 @@ export function judgeReachability(facts: ReachabilityFacts): Reachability {
     if (facts.ageMs < reachabilityLimits.aloneMs) return findingOut
     return {
       word: 'unreachable',
+      ok: true,
       reason: 'Nobody outside the local network is connected; nodes on it can reach this one.',
       next: 'To be found from elsewhere, meet others there: llm-node bootstrap add ADDRESS',
     }
@@ -59,9 +63,15 @@ export function judgeReachability(facts: ReachabilityFacts): Reachability {
   if (facts.outsideMs < reachabilityLimits.provenMs) return findingOut
   return {
     word: 'unreachable',
+    ok: false,
     reason: `${why}, and no relay has a place for this node.`,
     next: `Use a bootstrap node, which relays, or ${forward}.`,
   }
 }
 
-const findingOut: Reachability = { word: 'unknown', reason: 'Finding out how others reach this node.', next: null }
+const findingOut: Reachability = {
+  word: 'unknown',
+  ok: true,
+  reason: 'Finding out how others reach this node.',
+  next: null,
+}

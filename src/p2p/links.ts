@@ -15,12 +15,19 @@ export interface Upgrades {
   readonly direct: number
 }
 
+/** Attempts at QUIC beside TCP. */
+export interface QuicTrials {
+  readonly worked: number
+  readonly failed: number
+}
+
 /** Which connection to a peer is used where there are several, and which transport is dialled first. */
 export interface Links {
   /** Open connections to the peer, best first: direct before relayed, the chosen transport before the other. */
   open(peerId: string): Connection[]
   preferred(peerId: string): TransportName
   readonly upgrades: Upgrades
+  readonly quic: QuicTrials
   start(host: Host): void
   stop(): void
 }
@@ -50,6 +57,7 @@ class LinkKeeper implements Links {
   readonly #choices = new Map<string, Choice>()
   readonly #stopping = new AbortController()
   readonly #upgraded = { relayed: 0, direct: 0 }
+  readonly #quic = { worked: 0, failed: 0 }
   #host: Host | undefined
   #comparing = 0
   #timer: NodeJS.Timeout | undefined
@@ -61,6 +69,10 @@ class LinkKeeper implements Links {
 
   get upgrades(): Upgrades {
     return { ...this.#upgraded }
+  }
+
+  get quic(): QuicTrials {
+    return { ...this.#quic }
   }
 
   open(peerId: string): Connection[] {
@@ -157,8 +169,15 @@ class LinkKeeper implements Links {
     if (addr === undefined) return undefined
     const signal = AbortSignal.any([this.#stopping.signal, AbortSignal.timeout(p2pLimits.connectMs)])
     const target = addr.toString().includes('/p2p/') ? addr : addr.encapsulate(`/p2p/${remotePeer}`)
-    const made = await host.dial(target, { signal, force: true })
-    return transportOf(made.remoteAddr) === wanted ? made : undefined
+    try {
+      const made = await host.dial(target, { signal, force: true })
+      if (wanted === 'quic') this.#quic.worked++
+      return transportOf(made.remoteAddr) === wanted ? made : undefined
+    } catch (err) {
+      if (wanted === 'quic') this.#quic.failed++
+      this.#deps.logger.debug({ addr: target.toString(), err }, 'the other transport does not answer')
+      return undefined
+    }
   }
 
   async #trip(link: Connection): Promise<number | null> {

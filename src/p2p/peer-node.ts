@@ -13,7 +13,7 @@ import type { Host } from './host.ts'
 import type { Identity } from './identity.ts'
 import type { Reachability } from './judge-reachability.ts'
 import { askToDial, createHost, type HostLimits, type HostOptions } from './libp2p-host.ts'
-import { createLinks, type Links, type Upgrades } from './links.ts'
+import { createLinks, type Links, type QuicTrials, type Upgrades } from './links.ts'
 import { listenError } from './listen-error.ts'
 import { createLocalPeers } from './local-peers.ts'
 import { listenAddrs, type PeerTarget, shareableAddrs, type TransportName } from './peer-addrs.ts'
@@ -65,6 +65,7 @@ export interface ReachabilityReport extends Reachability {
   readonly seenAs: readonly string[]
   /** Relayed connections since the start, and how many a direct one has followed. */
   readonly upgrades: Upgrades
+  readonly quic: QuicTrials
   /** What this node relays itself; null while it does not. */
   readonly relaying: { readonly reservations: number; readonly connections: number } | null
 }
@@ -281,6 +282,7 @@ function describeHost({
       relays: relays.relays(),
       seenAs: reach.watch.seenAs,
       upgrades: links.upgrades,
+      quic: links.quic,
       relaying: relayServer.isOpen
         ? { reservations: relayServer.nReservations, connections: relayServer.nConnections }
         : null,

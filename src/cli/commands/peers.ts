@@ -21,9 +21,11 @@ export const peersCommand: CommandModule<GlobalArguments, GlobalArguments> = {
       peer.serving.map((serving) => `${formatSpan(serving.span)} ${serving.recipe}`).join(', ') || '-',
       peer.state,
       peer.rttMs === null ? '-' : `${peer.rttMs.toFixed(1)} ms`,
-      peer.connected ? 'yes' : 'no',
+      peer.connected ? `${peer.transport === 'relay' ? 'relay' : `direct, ${peer.transport}`}` : 'no',
+      peer.quality ?? '-',
+      peer.reachability,
       peer.version,
     ])
-    printLine(formatTable(['address', 'layers', 'state', 'rtt', 'connected', 'version'], rows))
+    printLine(formatTable(['address', 'layers', 'state', 'rtt', 'link', 'quality', 'reached', 'version'], rows))
   },
 }

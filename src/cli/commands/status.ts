@@ -40,6 +40,7 @@ function printStatus(status: StatusBody): void {
   printLine()
   printLine(`address   ${status.address}`)
   printLine(`network   ${status.network}, ${status.peers} peer${status.peers === 1 ? '' : 's'} connected`)
+  printLine(`reached   ${status.reachability.word}`)
   for (const model of status.models) {
     const layers = model.layers === null ? 'no layers' : `layers ${formatSpan(model.layers)} of ${model.nLayers}`
     printLine(`model     ${model.name}: ${layers}${model.ends ? ', the ends' : ''}, ${model.recipe}`)
