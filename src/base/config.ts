@@ -39,6 +39,8 @@ export const configSchema = z.strictObject({
       relay: z.boolean().default(true),
       /** Circuits of others that may pass through at once. */
       relayCircuits: z.int().min(1).max(256).default(256),
+      /** Megabytes a second that one of them may send; all together four times as much. */
+      relayMBps: z.number().min(0.1).max(10_000).default(8),
       /** Multiaddrs with /p2p/PEERID, dialled at start. */
       bootstrap: z.array(z.string()).max(32).default([]),
       /** Oldest version of the program that this network accepts, as its invite says; null: any. */

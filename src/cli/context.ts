@@ -29,6 +29,7 @@ export interface NodeArguments {
   port?: number | undefined
   apiHost?: string | undefined
   apiPort?: number | undefined
+  relay?: boolean | undefined
   threads?: number | undefined
   logLevel?: string | undefined
 }
@@ -42,6 +43,7 @@ export function addNodeOptions<T>(yargs: Argv<T>): Argv<T & NodeArguments> {
     .option('port', { type: 'number', describe: 'TCP port for peers (0: any)' })
     .option('api-host', { type: 'string', describe: 'Address of the HTTP API; on others than loopback it needs a key' })
     .option('api-port', { type: 'number', describe: 'Port of the HTTP API (0: any)' })
+    .option('relay', { type: 'boolean', describe: 'Forward circuits for others (--no-relay: do not)' })
     .option('threads', { type: 'number', describe: 'Threads for computing' })
     .option('log-level', { type: 'string', describe: 'silent, error, warn, info, debug or trace' })
 }
@@ -57,6 +59,7 @@ export function overridesOf(argv: NodeArguments): ConfigOverrides {
       bootstrap: argv.bootstrap,
       host: argv.host,
       port: argv.port,
+      relay: argv.relay,
     }),
     engine: given({ threads: argv.threads }),
     api: given({ host: argv.apiHost, port: argv.apiPort }),

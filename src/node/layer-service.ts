@@ -4,6 +4,7 @@ import type { ServingState } from '../coverage/map.ts'
 import type { Home } from './home.ts'
 import { type LoadedModel, loadModel } from './load-model.ts'
 import type { NodeParts } from './parts.ts'
+import { mayForward } from './privacy.ts'
 import { servingOf } from './serving.ts'
 
 /** The layers that this node computes for others: in memory, offered to hops, told to the swarm. */
@@ -39,7 +40,7 @@ export function createLayerService(parts: NodeParts, home: Home): LayerService {
   const publish = async () => {
     if (guest) return
     const reachability = parts.peer.reachability().word
-    await swarm.publish(servingOf(parts, stateOf), { relay: config.network.relay, reachability })
+    await swarm.publish(servingOf(parts, stateOf), { relay: config.network.relay && mayForward(reachability), reachability })
   }
   const isUsed = ({ name, holding }: LoadedModel) =>
     hops.sessions.some(({ modelId }) => modelId === holding.modelIdHex) ||

@@ -11,6 +11,7 @@ import { relayLimits } from '../base/limits-reach.ts'
 import type { Logger } from '../base/logger.ts'
 import { createSwarmView } from '../coverage/announce.ts'
 import type { AskedProfile } from '../coverage/path.ts'
+import { relayingLimits } from '../onion/relaying-limits.ts'
 import { createOnionService } from '../onion/service.ts'
 import { createPeerNode } from '../p2p/peer-node.ts'
 import { createChatProfiles } from '../pipeline/chat-profiles.ts'
@@ -101,7 +102,7 @@ export async function createNode(
       relay: !guest && config.network.relay,
       lan: true,
       published: () => !guest,
-      limits: { relayCircuits: config.network.relayCircuits },
+      limits: relayingLimits(config.network),
     },
     { transport: peer, compute: guest ? null : hops, clock: systemClock, logger },
   )

@@ -10,6 +10,7 @@ import type { SwarmView } from '../coverage/announce.ts'
 import { type Guard, keepGuards, presentGuards, type Relay } from '../coverage/guards.ts'
 import type { PeerPlace } from '../coverage/path.ts'
 import type { SwarmPeer } from '../coverage/swarm-peers.ts'
+import type { ReachabilityWord } from '../p2p/judge-reachability.ts'
 import { networkOf } from '../p2p/public-network.ts'
 import type { Privacy } from '../pipeline/hop-contacts.ts'
 import { readIfPresent } from './home.ts'
@@ -77,11 +78,16 @@ async function readGuards(file: string, logger: Logger): Promise<readonly Guard[
   }
 }
 
+/** Who can be dialled, as far as anybody knows: others are no relays, whatever their adverts say. */
+export function mayForward(reachability: ReachabilityWord): boolean {
+  return reachability !== 'relayed' && reachability !== 'unreachable'
+}
+
 /** Everybody who forwards for others and can be dialled. */
 function relaysOf(peers: readonly SwarmPeer[]): Relay[] {
   return peers
     .filter(
-      ({ self, relay, reachability, state }) => !self && relay && reachability !== 'relayed' && state !== 'draining',
+      ({ self, relay, reachability, state }) => !self && relay && mayForward(reachability) && state !== 'draining',
     )
     .map((peer) => ({ ...placeOf(peer), computes: peer.serving.length > 0 }))
 }

@@ -54,6 +54,7 @@ test('only who forwards, can be dialled and stays; nodes without layers alone wh
     peer('self', { self: true }),
     peer('not', { relay: false }),
     peer('relayed', { reachability: 'relayed' }),
+    peer('behind', { reachability: 'unreachable' }),
     peer('leaving', { state: 'draining' }),
     peer('holds', { serving }),
     peer('good', { addrs: ['/ip4/203.0.113.5/tcp/1', '/ip4/10.0.0.1/tcp/1'], family: ['x'] }),

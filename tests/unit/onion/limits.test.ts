@@ -5,6 +5,7 @@ import { nodeCrypto } from '../../../src/onion/crypto.ts'
 import { createSegmentSealer, KIND } from '../../../src/onion/data.ts'
 import { COMMAND, encodeControl } from '../../../src/onion/frames.ts'
 import { encodeExtend, newSegment, OP } from '../../../src/onion/ops.ts'
+import { relayingLimits } from '../../../src/onion/relaying-limits.ts'
 import type { OnionLimits } from '../../../src/onion/types.ts'
 import type { MemoryNode } from './memory-network.ts'
 import { computeMessage, openPipe, openRaw, type RawEnd, rawRelaySet, relayMessage, watchLink } from './raw-client.ts'
@@ -299,6 +300,19 @@ it('a relay lets a burst through and then its rate, and loses nothing', async ()
   await all.swarm.clock.advance(10_000)
   expect(dataBytes()).toBe(16 * 61_470)
   expect(circuit.ended).toBe(false)
+})
+
+it('the owner of a node sets how many circuits pass and how fast', async () => {
+  expect(relayingLimits({ relayCircuits: 256, relayMBps: 8 })).toEqual({
+    relayCircuits: onionLimits.relayCircuits,
+    relayBytesPerS: onionLimits.relayBytesPerS,
+    relayBurstBytes: onionLimits.relayBurstBytes,
+    relayTotal: onionLimits.relayTotal,
+  })
+  const { hop, peer } = setUp({ limits: relayingLimits({ relayCircuits: 2, relayMBps: 0.1 }) })
+  for (let i = 0; i < 2; i++) expect((await keep(peer(i), hop)).grant?.status).toBe('OK')
+  expect(await status(peer(3), hop)).toBe('BUSY')
+  expect(relayingLimits({ relayCircuits: 1, relayMBps: 1_000 }).relayTotal?.perS).toBe(4e9)
 })
 
 it('all relayed circuits share a rate: peers take turns, however many circuits one of them has', async () => {
