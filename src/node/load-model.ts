@@ -1,18 +1,16 @@
 import { readFile } from 'node:fs/promises'
-import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { toHex } from '../base/bytes.ts'
 import type { Config, ModelEntry } from '../base/config.ts'
 import { LlmNodeError } from '../base/errors.ts'
 import type { ModelSpec } from '../model/spec.ts'
 import type { AskableModel } from '../pipeline/ask.ts'
-import { type LayerCost, measureLayerCost } from '../pipeline/measure.ts'
+import { type LayerCost, measureEndsMs, measureLayerCost } from '../pipeline/measure.ts'
 import { createTextModel, type TextModel } from '../pipeline/text-model.ts'
 import { createModelEnds, type ModelEnds } from '../shard/ends.ts'
 import { type Holding, openHolding } from '../shard/holding.ts'
-import { numericsClass } from '../shard/probe.ts'
 import { createSpanRunner, type SpanRunner } from '../shard/runner.ts'
-import { suggestedThreads } from '../shard/threads.ts'
+import { chooseEngine, type OwnEngine } from './engine-choice.ts'
 import { kvBudgetFor } from './memory-check.ts'
 import { detectMemoryShare } from './share.ts'
 
@@ -23,6 +21,8 @@ export interface LoadedModel {
   readonly spec: ModelSpec
   /** 32 bytes. */
   readonly numericsClass: Uint8Array
+  /** What the owner should know about how it is computed here. */
+  readonly notes: readonly string[]
   readonly layers: { readonly runner: SpanRunner; readonly cost: LayerCost } | undefined
   /** Present when the ends are held: this node can ask. */
   readonly askable: AskableModel | undefined
@@ -41,15 +41,14 @@ export async function loadModel(
   const holding = await openHolding(join(modelsFolder, entry.folder))
   const { spec, recipe } = holding
   const { engine } = config
-  const threads = engine.threads ?? suggestedThreads(spec, availableParallelism())
-  const library = engine.library ?? undefined
   const { freeBytes } = await detectMemoryShare(config)
   const wantedKvBytes = engine.kvMiB * 1_048_576
   const kvBudgetBytes = kvBudgetFor(holding, { name: entry.name, wantedKvBytes, freeBytes })
-  const own = await numericsClass(recipe, { library })
-  const runner = await loadLayers(holding, { threads, library, kvBudgetBytes })
+  const { library, provider, threads, exam, notes } = await chooseEngine(engine, holding)
+  const own = exam.numericsClass
+  const runner = await loadLayers(holding, { threads, library, provider, kvBudgetBytes })
   const cost = runner === undefined ? undefined : await measureLayerCost(runner)
-  const ends = await loadEnds(holding, { threads, library })
+  const ends = await loadEnds(holding, { threads, library, provider })
   const askable: AskableModel | undefined =
     ends === undefined
       ? undefined
@@ -59,8 +58,10 @@ export async function loadModel(
           spec,
           recipe,
           numericsClass: toHex(own),
+          inexact: !exam.exact,
           runner,
           localDecodeMs: cost?.decodeMs ?? null,
+          endsMs: await measureEndsMs(ends.ends),
           ends: ends.ends,
           text: ends.text,
         }
@@ -69,6 +70,7 @@ export async function loadModel(
     holding,
     spec,
     numericsClass: own,
+    notes,
     layers: runner === undefined || cost === undefined ? undefined : { runner, cost },
     askable,
     async close() {
@@ -77,10 +79,12 @@ export async function loadModel(
   }
 }
 
+type EngineOptions = Pick<OwnEngine, 'threads' | 'library' | 'provider'>
+
 /** The first contiguous run of held layers; setup never leaves more than one. */
 async function loadLayers(
   holding: Holding,
-  options: { threads: number; library: string | undefined; kvBudgetBytes: number },
+  options: EngineOptions & { kvBudgetBytes: number },
 ): Promise<SpanRunner | undefined> {
   const [span] = holding.spans
   if (span === undefined) return undefined
@@ -94,7 +98,7 @@ async function loadLayers(
 
 async function loadEnds(
   holding: Holding,
-  options: { threads: number; library: string | undefined },
+  options: EngineOptions,
 ): Promise<{ ends: ModelEnds; text: TextModel } | undefined> {
   if (holding.endsPath === null) return undefined
   const text = createTextModel({

@@ -22,11 +22,18 @@ export interface EntryModel {
   readonly recipe: string
   /** Hexadecimal: the class in which this process computes. */
   readonly numericsClass: string
+  /** A rule of exactness does not hold in this process (shard/exactness-rules.ts): nothing it computes is promised. */
+  readonly inexact?: boolean | undefined
   /** Layers in this process, if any. */
   readonly runner: SpanRunner | undefined
   /** Measured ms per layer of a decode step in this process; null without layers. */
   readonly localDecodeMs: number | null
+  /** Measured ms of embedding and head for one token in this process; null: not measured. */
+  readonly endsMs: number | null
 }
+
+/** Choosing a token and telling it, ms (measured, whatever the model). */
+const TOKEN_MS = 0.2
 
 export interface EntryDeps extends ContactDeps {
   /** Who serves layers of a model in a recipe, as known now. */
@@ -125,7 +132,7 @@ export function planChain(model: EntryModel, request: ChainRequest, deps: PlanDe
   const local = {
     leading,
     trailing,
-    exact: true,
+    exact: model.inexact !== true,
     longRope: request.longRope === true,
     numericsClass: undefined,
     profile: 'local-only' as const,
@@ -173,10 +180,11 @@ export async function openPlan(
   const { nLayers } = model.spec
   const ringLayers = route === undefined ? 0 : route.hops.reduce((sum, { span }) => sum + spanLength(span), 0)
   const hereMs = model.localDecodeMs === null ? null : model.localDecodeMs * (nLayers - ringLayers)
+  const endsMs = (model.endsMs ?? 0) + TOKEN_MS
   if (route !== undefined) {
-    return { chain, plan, exact, estimate: { solo: null, split: 1000 / (route.decodeMs + (hereMs ?? 0)) } }
+    return { chain, plan, exact, estimate: { solo: null, split: 1000 / (route.decodeMs + (hereMs ?? 0) + endsMs) } }
   }
-  return { chain, plan, exact, estimate: { solo: hereMs === null ? null : 1000 / hereMs, split: null } }
+  return { chain, plan, exact, estimate: { solo: hereMs === null ? null : 1000 / (hereMs + endsMs), split: null } }
 }
 
 /** Throws as openChain would when layers are missing in the swarm; opens nothing. */

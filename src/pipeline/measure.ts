@@ -1,4 +1,5 @@
 import { spanLength } from '../base/span.ts'
+import type { ModelEnds } from '../shard/ends.ts'
 import type { SpanRunner } from '../shard/runner.ts'
 
 /** What one layer costs here, for adverts and estimates. */
@@ -30,6 +31,15 @@ export async function measureLayerCost(runner: SpanRunner): Promise<LayerCost> {
   } finally {
     session.close()
   }
+}
+
+/** Ms of embedding and head for one token: the median of a few, after one that pays for page faults. */
+export async function measureEndsMs(ends: Pick<ModelEnds, 'embed' | 'logits'>): Promise<number> {
+  const step = () => timed(async () => ends.logits(await ends.embed([0])))
+  await step()
+  const steps: number[] = []
+  for (let i = 0; i < DECODE_STEPS; i++) steps.push(await step())
+  return median(steps)
 }
 
 async function timed(work: () => Promise<unknown>): Promise<number> {

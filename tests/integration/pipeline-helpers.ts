@@ -51,6 +51,7 @@ export async function openTestModel(cleanup: Cleanup): Promise<TestModel> {
       numericsClass: toHex(numericsClass),
       runner: undefined,
       localDecodeMs: null,
+      endsMs: null,
       ends: engine.ends,
       text: createTextModel(demoTextModel(MODEL)),
     },

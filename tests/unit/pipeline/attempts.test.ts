@@ -17,6 +17,7 @@ const model: EntryModel = {
   numericsClass: MINE,
   runner: undefined,
   localDecodeMs: null,
+  endsMs: null,
 }
 
 function holder(address: string, start: number, end: number, more: Partial<LayerHolder> = {}): LayerHolder {

@@ -20,6 +20,7 @@ const model: EntryModel = {
   numericsClass: 'aa'.repeat(32),
   runner: undefined,
   localDecodeMs: null,
+  endsMs: null,
 }
 const clock = { nowMs: () => Date.now(), monotonicMs: () => Date.now() }
 const { signal } = new AbortController()
