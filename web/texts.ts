@@ -40,7 +40,12 @@ export const texts = {
   },
   overview: {
     alone: (model: string) => `You are the first one here with ${model}.`,
-    headline: (nodes: number, model: string) => `${count(nodes, 'node')} run ${model} together.`,
+    headline: (nodes: number, model: string) =>
+      nodes === 1 ? `One node runs ${model}.` : `${nodes} nodes run ${model} together.`,
+    parts: (nodes: number, model: string) =>
+      nodes === 0
+        ? `Nobody holds ${model} yet.`
+        : `${count(nodes, 'node')} hold${nodes === 1 ? 's' : ''} a part of ${model}.`,
     nothing: 'No model is known here yet.',
     complete: (layers: number) => `All ${layers} layers are held: every question can be answered.`,
     gaps: (spans: string) => `Layers ${spans} are held by nobody, so no question can be answered yet.`,
@@ -121,7 +126,7 @@ export const texts = {
     inexact: 'not exact',
     inexactAbout: 'The nodes compute in different ways; the answer may differ in places from that of one machine.',
     failovers: (n: number) =>
-      n === 1 ? 'One node failed; the answer went on.' : `${n} nodes failed; the answer went on.`,
+      `The way was changed ${n === 1 ? 'once' : n === 2 ? 'twice' : `${n} times`}; the answer went on.`,
     failover: (spans: string, reason: string) =>
       `Layers ${spans} failed (${reason}). The answer moved to another node and went on.`,
     states: {
@@ -235,6 +240,13 @@ export const texts = {
     about:
       'Three node processes on this machine hold four layers each, three more hold the same once more. Ask something, then kill a node in mid-answer: the answer goes on.',
     ask: 'Ask, and watch',
+    failover: 'A node was lost while this was written; the answer went on.',
+    same: {
+      asking: 'Asking the same again, undisturbed, to compare…',
+      yes: 'Asked again, undisturbed: the same text, byte for byte.',
+      no: 'Asked again, undisturbed: ANOTHER text. That must not be.',
+    },
+    long: 'The answer goes on past its natural end, so that there is time to kill something.',
     kill: 'Kill',
     killNode: (name: string) => `Kill ${name}`,
     revive: 'Start again',

@@ -55,10 +55,14 @@ function DemoNode({
       : (['kill', texts.demo.kill, texts.demo.killNode(name)] as const)
   return (
     <li class={`demo-node demo-${state}`}>
-      <strong>{name}</strong>
-      <span>{texts.pipeline.layers(layers.replace('-', '–'))}</span>
-      <small>{texts.demo.states[state]}</small>
-      <small>{texts.demo.downloaded(formatBytes(bytesDownloaded))}</small>
+      <span class="demo-facts">
+        <strong>{name}</strong> {texts.pipeline.layers(layers.replace('-', '–'))}
+        <br />
+        <small>
+          {texts.demo.states[state]}
+          {bytesDownloaded > 0 && ` · ${texts.demo.downloaded(formatBytes(bytesDownloaded))}`}
+        </small>
+      </span>
       <button
         type="button"
         class={verb === 'kill' ? 'danger small' : 'small'}
@@ -96,7 +100,17 @@ function Question({ state }: { state: DemoBody }) {
           {answer.stop === undefined ? texts.demo.ask : texts.demo.stop}
         </button>
       </div>
-      {answer.text !== '' && <p class="demo-answer">{answer.text}</p>}
+      <p class="note">{texts.demo.long}</p>
+      {answer.text !== '' && (
+        <div class="demo-answer">
+          <p>{answer.text}</p>
+        </div>
+      )}
+      {answer.failovers > 0 && (
+        <p class="banner banner-warn" role="status">
+          {texts.demo.failover} {answer.same !== 'not asked' && texts.demo.same[answer.same]}
+        </p>
+      )}
       <Problem error={answer.error} />
     </form>
   )

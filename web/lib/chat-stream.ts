@@ -6,6 +6,8 @@ export interface ChatCall {
   readonly model: string
   readonly messages: readonly { readonly role: 'user' | 'assistant'; readonly content: string }[]
   readonly max_tokens?: number
+  readonly ignore_eos?: boolean
+  readonly seed?: number
   readonly llm_node?: { readonly profile: string }
 }
 

@@ -46,7 +46,7 @@ function Headline({ model, canAsk }: { model: CoverageModel | undefined; canAsk:
   const gaps = model.gaps.map(formatSpan).join(', ')
   return (
     <section class="hero">
-      <h1>{nodes === 1 && model.holders[0]?.self === true ? words.alone(name) : words.headline(nodes, name)}</h1>
+      <h1>{headline(model, nodes, name)}</h1>
       <p class={model.complete ? 'lead lead-good' : 'lead lead-bad'} role="status">
         {model.complete ? words.complete(model.replicas.length) : words.gaps(gaps)}
       </p>
@@ -64,6 +64,11 @@ function Headline({ model, canAsk }: { model: CoverageModel | undefined; canAsk:
       </p>
     </section>
   )
+}
+
+function headline({ holders, complete }: CoverageModel, nodes: number, name: string): string {
+  if (nodes === 1 && holders[0]?.self === true) return words.alone(name)
+  return complete ? words.headline(nodes, name) : words.parts(nodes, name)
 }
 
 function Health({ lines }: { lines: StatusBody['health'] }) {

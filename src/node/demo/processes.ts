@@ -15,6 +15,8 @@ export interface CliProcess {
   readonly firstLine: Promise<Record<string, unknown>>
   /** Resolves with the exit code when the process has ended. */
   readonly exited: Promise<number | null>
+  /** Ends it in the middle of whatever it does (SIGKILL). */
+  kill(): void
   /** Asks it to end (SIGTERM), insists after a while, resolves when it has gone. */
   stop(): Promise<void>
 }
@@ -44,6 +46,7 @@ export function startCli(args: readonly string[], signal: AbortSignal): CliProce
     pid: child.pid ?? 0,
     firstLine,
     exited,
+    kill: () => void child.kill('SIGKILL'),
     async stop() {
       child.kill('SIGTERM')
       const timer = setTimeout(() => child.kill('SIGKILL'), STOP_GRACE_MS)

@@ -48,8 +48,8 @@ export interface DemoReporter {
   result(result: DemoResult): void
 }
 
-const SPANS = ['0-3', '4-7', '8-11'] as const
-const MODEL = fileURLToPath(new URL('../../../models/demo-qwen3', import.meta.url))
+export const demoSpans = ['0-3', '4-7', '8-11'] as const
+export const demoModel = fileURLToPath(new URL('../../../models/demo-qwen3', import.meta.url))
 
 /** Everything in folders and processes of its own, which are gone afterwards, however it ends. */
 export async function runDemo(
@@ -58,7 +58,7 @@ export async function runDemo(
 ): Promise<DemoResult> {
   const startedMs = performance.now()
   const folder = await mkdtemp(join(tmpdir(), 'llm-node-demo-'))
-  const server = await createFileServer({ root: MODEL })
+  const server = await createFileServer({ root: demoModel })
   const processes: CliProcess[] = []
   const run: StartProcess = (...args) => {
     const child = startCli(args, options.signal)
@@ -103,18 +103,16 @@ async function fetchParts(
   run: StartProcess,
 ): Promise<void> {
   const fetchPart = (name: string, ...what: string[]) =>
-    answerOf(
-      run('setup', '--home', home(name), '--model', url, '--recipe', recipe, '--client', name, '--json', ...what),
-    )
+    answerOf(run(...setupArguments({ home: home(name), url, recipe, name }), ...what))
   await Promise.all([
-    ...SPANS.map((span, index) => fetchPart(`node${index + 1}`, '--layers', span, '--no-ends')),
+    ...demoSpans.map((span, index) => fetchPart(`node${index + 1}`, '--layers', span, '--no-ends')),
     fetchPart('entry', '--layers', 'none', '--ends'),
     fetchPart('single', '--layers', 'all', '--ends'),
   ])
 }
 
 /** The entry runs in this process, asks and serves nothing; the nodes meet through its address. */
-async function startEntry(folder: string): Promise<LlmNode> {
+export async function startEntry(folder: string): Promise<LlmNode> {
   const network = {
     name: `demo-${randomBytes(6).toString('hex')}`,
     mdns: false,
@@ -130,16 +128,25 @@ async function startEntry(folder: string): Promise<LlmNode> {
   return node
 }
 
-async function startNodes(entry: LlmNode, home: (name: string) => string, run: StartProcess): Promise<CliProcess[]> {
+/** Of `llm-node setup`, without saying what to hold. */
+export function setupArguments(part: { home: string; url: string; recipe: string; name: string }): string[] {
+  const { home, url, recipe, name } = part
+  return ['setup', '--home', home, '--model', url, '--recipe', recipe, '--client', name, '--json']
+}
+
+/** Of `llm-node start`, for a node that meets the entry. */
+export function startArguments(home: string, entry: LlmNode): string[] {
   const [bootstrap] = entry.listening()
   if (bootstrap === undefined) throw new LlmNodeError('INTERNAL', 'The entry does not listen.')
-  const nodes = SPANS.map((_, index) =>
-    run(
-      ...['start', '--home', home(`node${index + 1}`), '--json', '--tied', '--log-level', 'error'],
-      ...['--network', entry.network.name, '--no-mdns', '--bootstrap', bootstrap],
-      ...['--host', '127.0.0.1', '--port', '0', '--api-port', '0', '--threads', '1'],
-    ),
-  )
+  return [
+    ...['start', '--home', home, '--json', '--tied', '--log-level', 'error'],
+    ...['--network', entry.network.name, '--no-mdns', '--bootstrap', bootstrap],
+    ...['--host', '127.0.0.1', '--port', '0', '--api-port', '0', '--threads', '1'],
+  ]
+}
+
+async function startNodes(entry: LlmNode, home: (name: string) => string, run: StartProcess): Promise<CliProcess[]> {
+  const nodes = demoSpans.map((_, index) => run(...startArguments(home(`node${index + 1}`), entry)))
   await Promise.all(nodes.map((node) => node.firstLine))
   return nodes
 }
@@ -165,7 +172,7 @@ async function describeNodes(
   const bytesOfModel = await weightBytes()
   const { clients } = server.stats()
   return Promise.all(
-    SPANS.map(async (span, index) => {
+    demoSpans.map(async (span, index) => {
       const name = `node${index + 1}`
       const admin = await connectAdmin(locateHome(home(name), {}))
       const status = await admin.get<StatusBody>('/api/status')
@@ -182,8 +189,8 @@ async function describeNodes(
 }
 
 async function weightBytes(): Promise<number> {
-  const names = (await readdir(MODEL)).filter((name) => name.endsWith('.safetensors'))
-  const sizes = await Promise.all(names.map(async (name) => (await stat(join(MODEL, name))).size))
+  const names = (await readdir(demoModel)).filter((name) => name.endsWith('.safetensors'))
+  const sizes = await Promise.all(names.map(async (name) => (await stat(join(demoModel, name))).size))
   return sizes.reduce((sum, size) => sum + size, 0)
 }
 
