@@ -64,6 +64,8 @@ export const configSchema = z.strictObject({
       kvMiB: z.int().min(1).max(1_048_576).default(512),
       /** Another build of libonnxruntime; null: the bundled one. */
       library: z.string().nullable().default(null),
+      /** What computes; auto: a GPU where one can be used (docs/gpu.md). */
+      provider: z.enum(['cpu', 'cuda', 'auto']).default('cpu'),
     })
     .prefault({}),
   /** What of this machine the node may take; null: what is there. Threads: engine.threads. */
@@ -116,6 +118,8 @@ export const configSchema = z.strictObject({
         .default([]),
       /** Allow two hops of one owner or network on a guarded circuit: for swarms that one person runs. */
       allowSameOwner: z.boolean().default(false),
+      /** Frames of one size at a steady beat while an answer comes, so that its tokens do not show in time or size. */
+      cadence: z.boolean().default(false),
     })
     .prefault({}),
   log: z
@@ -139,6 +143,7 @@ const ENVIRONMENT: Readonly<
   LLM_NODE_THREADS: ['engine', 'threads'],
   LLM_NODE_KV_MIB: ['engine', 'kvMiB'],
   LLM_NODE_ORT_LIB: ['engine', 'library'],
+  LLM_NODE_PROVIDER: ['engine', 'provider'],
   LLM_NODE_API_HOST: ['api', 'host'],
   LLM_NODE_API_PORT: ['api', 'port'],
   LLM_NODE_LOG_LEVEL: ['log', 'level'],

@@ -20,6 +20,14 @@ export function homeOf(argv: GlobalArguments): Home {
   return locateHome(argv.home, process.env)
 }
 
+export type ProviderName = 'cpu' | 'cuda' | 'auto'
+
+/** Of every verb that loads an engine. */
+export const providerOption = {
+  choices: ['cpu', 'cuda', 'auto'] as const,
+  describe: 'What computes; auto: a GPU where one can be used',
+} as const
+
 /** Flags of the verbs that run a node in this process. */
 export interface NodeArguments {
   network?: string | undefined
@@ -30,7 +38,9 @@ export interface NodeArguments {
   apiHost?: string | undefined
   apiPort?: number | undefined
   relay?: boolean | undefined
+  cadence?: boolean | undefined
   threads?: number | undefined
+  provider?: ProviderName | undefined
   logLevel?: string | undefined
 }
 
@@ -44,7 +54,9 @@ export function addNodeOptions<T>(yargs: Argv<T>): Argv<T & NodeArguments> {
     .option('api-host', { type: 'string', describe: 'Address of the HTTP API; on others than loopback it needs a key' })
     .option('api-port', { type: 'number', describe: 'Port of the HTTP API (0: any)' })
     .option('relay', { type: 'boolean', describe: 'Forward circuits for others (--no-relay: do not)' })
+    .option('cadence', { type: 'boolean', describe: 'Hide the rhythm of tokens: frames at a steady beat' })
     .option('threads', { type: 'number', describe: 'Threads for computing' })
+    .option('provider', providerOption)
     .option('log-level', { type: 'string', describe: 'silent, error, warn, info, debug or trace' })
 }
 
@@ -61,7 +73,8 @@ export function overridesOf(argv: NodeArguments): ConfigOverrides {
       port: argv.port,
       relay: argv.relay,
     }),
-    engine: given({ threads: argv.threads }),
+    privacy: given({ cadence: argv.cadence }),
+    engine: given({ threads: argv.threads, provider: argv.provider }),
     api: given({ host: argv.apiHost, port: argv.apiPort }),
     log: given({ level: argv.logLevel }),
   }

@@ -28,6 +28,7 @@ export async function* askOnce(
   )
   try {
     const askables = loaded.flatMap((model) => (model.askable === undefined ? [] : [model.askable]))
+    for (const note of loaded.flatMap(({ notes }) => notes)) run.onNotice(note)
     yield* answer(askables, checked, run.signal, noSwarm, { profile: 'local-only' })
   } finally {
     await Promise.all(loaded.map((model) => model.close()))

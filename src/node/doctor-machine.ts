@@ -1,13 +1,16 @@
 import { access, constants, readdir, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
+import { toHex } from '../base/bytes.ts'
 import { spanLength } from '../base/span.ts'
 import { usableMemory } from '../coverage/fit.ts'
 import { openHolding, verifyModel } from '../shard/holding.ts'
-import { numericsClass } from '../shard/probe.ts'
+import { examineEngine } from '../shard/probe.ts'
+import { chooseProvider } from '../shard/provider.ts'
 import { parseRecipe } from '../shard/recipe.ts'
 import type { Machine } from './detect.ts'
 import { multipliesBytes } from './detect-parsers.ts'
 import { type Check, type DoctorContext, type Finding, fail, ok, skip, warn } from './doctor.ts'
+import { examNotes } from './engine-choice.ts'
 import { loadConfig } from './home.ts'
 import { loadedBytes, mb, processBytes } from './memory-check.ts'
 
@@ -121,15 +124,25 @@ async function checkMemory({ home, config }: DoctorContext, { memory }: Machine)
 }
 
 async function checkEngine({ config }: DoctorContext): Promise<Finding> {
-  const own = await numericsClass('i8/1', { library: config?.engine.library ?? undefined })
-  return ok(`ONNX Runtime computes; numerics class of i8: ${Buffer.from(own).toString('hex').slice(0, 12)}.`)
+  const { library = null, provider: wanted = 'cpu' } = config?.engine ?? {}
+  const recipe = parseRecipe(config?.models[0]?.recipe ?? (wanted === 'cuda' ? 'q4' : 'i8'))
+  const { provider, reason } = await chooseProvider(wanted, recipe, { library: library ?? undefined })
+  const exam = await examineEngine(recipe, { library: library ?? undefined, provider })
+  const who = provider === 'cuda' ? 'The GPU computes (CUDA)' : 'The processor computes'
+  const text = `${who}; numerics class of ${recipe}: ${toHex(exam.numericsClass).slice(0, 12)}.`
+  const notes = examNotes(exam)
+  if (notes.length > 0) return warn(`${text} ${notes.join(' ')}`, 'Another recipe may keep the promise: llm-node setup')
+  return reason === null
+    ? ok(`${text} Every rule of exactness holds.`)
+    : warn(`${text} ${reason}`, 'docs/gpu.md says what a GPU needs; llm-node config set engine.provider cpu')
 }
 
 function checkProcessor({ config }: DoctorContext, { cpu, gpus }: Machine): Finding {
   const features = ['amx_int8', 'avx512_vnni', 'avx_vnni', 'avx512f', 'avx2', 'i8mm', 'asimddp'].filter((name) =>
     cpu.features.has(name),
   )
-  const gpu = gpus.length === 0 ? '' : `, GPU ${gpus.map(({ name }) => name).join(', ')} (not used yet)`
+  const gpu =
+    gpus.length === 0 ? '' : `, GPU ${gpus.map(({ name }) => name).join(', ')} (docs/gpu.md says how it is used)`
   const text = `${cpu.cores} core${cpu.cores === 1 ? '' : 's'}, ${features.join(', ') || 'no known extensions'}${gpu}.`
   if (multipliesBytes(cpu)) return ok(`${text} The recipe i8 is best here.`)
   const slow = config?.models.filter(({ recipe }) => recipe === 'i8').map(({ name }) => name) ?? []

@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { ModelEntry } from '../base/config.ts'
+import type { Logger } from '../base/logger.ts'
 import type { ServingState } from '../coverage/map.ts'
 import type { Home } from './home.ts'
 import { type LoadedModel, loadModel } from './load-model.ts'
@@ -27,12 +28,13 @@ export interface LayerService {
 const DRAIN_MS = 120_000
 const DRAIN_LOOK_MS = 200
 
-export function createLayerService(parts: NodeParts, home: Home): LayerService {
+export function createLayerService(parts: NodeParts, home: Home, deps: { logger: Logger }): LayerService {
   const { config, models, hops, swarm, guest } = parts
   const leaving = new Set<LoadedModel>()
   let paused: string | null = null
 
-  const offer = ({ holding, numericsClass, layers }: LoadedModel) => {
+  const offer = ({ name, notes, holding, numericsClass, layers }: LoadedModel) => {
+    for (const note of notes) deps.logger.warn({ model: name }, note)
     if (layers === undefined || guest) return
     hops.serve({ modelId: holding.modelId, numericsClass, runner: layers.runner })
   }
@@ -40,7 +42,10 @@ export function createLayerService(parts: NodeParts, home: Home): LayerService {
   const publish = async () => {
     if (guest) return
     const reachability = parts.peer.reachability().word
-    await swarm.publish(servingOf(parts, stateOf), { relay: config.network.relay && mayForward(reachability), reachability })
+    await swarm.publish(servingOf(parts, stateOf), {
+      relay: config.network.relay && mayForward(reachability),
+      reachability,
+    })
   }
   const isUsed = ({ name, holding }: LoadedModel) =>
     hops.sessions.some(({ modelId }) => modelId === holding.modelIdHex) ||

@@ -10,6 +10,7 @@ import { downloadModel } from '../shard/download.ts'
 import { createModelEnds, type ModelEnds } from '../shard/ends.ts'
 import { createFolderSource } from '../shard/folder-source.ts'
 import type { Holding } from '../shard/holding.ts'
+import { chooseProvider, type ProviderChoice } from '../shard/provider.ts'
 import type { RecipeId } from '../shard/recipe.ts'
 import { shortFactorLimit } from '../shard/rope.ts'
 import { createSpanRunner, type KvSession, type RunRecord, type SpanRunner } from '../shard/runner.ts'
@@ -38,6 +39,10 @@ export interface LogitsOptions {
   /** Also the rows after the embedding and after every layer, for the prompt. */
   readonly hidden?: boolean | undefined
   readonly library?: string | undefined
+  /** What computes; default the processor. */
+  readonly provider?: ProviderChoice | undefined
+  /** Told why `auto` takes no GPU. */
+  readonly onNotice?: ((text: string) => void) | undefined
   readonly signal?: AbortSignal | undefined
 }
 
@@ -106,6 +111,8 @@ async function loadParts(options: LogitsOptions, folder: string, onRun: (record:
   const source = withoutTokenizer(createFolderSource(options.model))
   const { spec } = await surveyModel(source, signal ? { signal } : {})
   const threads = options.threads ?? suggestedThreads(spec, availableParallelism())
+  const { provider, reason } = await chooseProvider(options.provider ?? 'cpu', recipe, { library })
+  if (reason !== null) options.onNotice?.(`The processor computes. ${reason}`)
   const spans = splitLayers(spec.nLayers, options.split)
   const fetch = (name: string, span: Span | null) =>
     downloadModel({
@@ -124,10 +131,11 @@ async function loadParts(options: LogitsOptions, folder: string, onRun: (record:
       const layerFiles = filesOf(await fetch(`layers-${span.start}`, span))
       const kvBudgetBytes = Number.MAX_SAFE_INTEGER
       const maxRunRows = options.rows ?? shardLimits.runRows
-      const part = { spec, recipe, span, layerFiles, threads, kvBudgetBytes, library, maxRunRows, onRun }
+      const part = { spec, recipe, span, layerFiles, threads, kvBudgetBytes, library, provider, maxRunRows, onRun }
       runners.push(await createSpanRunner(part))
     }
-    return { spec, runners, ends: await createModelEnds({ spec, recipe, endsFile: endsPath, threads, library }) }
+    const ends = await createModelEnds({ spec, recipe, endsFile: endsPath, threads, library, provider })
+    return { spec, runners, ends }
   } catch (error) {
     for (const runner of runners) await runner.close()
     throw error

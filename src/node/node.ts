@@ -126,7 +126,7 @@ function assemble(
   deps: { logger: Logger; onStop?: () => void; care?: Partial<CareDeps>; stopWatching: () => void },
 ): LlmNode {
   const { config, identity, peer, swarm, models } = parts
-  const service = createLayerService(parts, options.home)
+  const service = createLayerService(parts, options.home, deps)
   const care = createCare(parts, options.home, {
     ...realCareDeps(),
     ...{ service, clock: systemClock, logger: deps.logger },

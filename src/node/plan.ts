@@ -107,7 +107,7 @@ export async function makePlan(
     options.look ? deps.look(home, config, survey.modelId, signal) : nobody,
     options.measure ? measureDownload(survey, source, signal) : null,
   ])
-  const recipe = options.recipe ?? (await recipeFor(glance, survey))
+  const recipe = options.recipe ?? (await recipeFor(glance, survey, config))
   const engine = { cores: machine.cpu.cores, engine: config.engine, folder: home.modelsFolder }
   const measured = options.measure
     ? await deps.measure({ spec: survey.spec, recipe: parseRecipe(recipe), ...engine })
@@ -202,14 +202,18 @@ function costOf(span: Span, figures: ModelFigures, request: FitRequest, bytesPer
   }
 }
 
-/** One pipeline uses one recipe: the one of which the swarm holds most layers, otherwise the best for this processor. */
-async function recipeFor(glance: SwarmGlance, survey: ModelSurvey): Promise<ModelEntry['recipe']> {
+/** One pipeline uses one recipe: the one of which the swarm holds most layers, otherwise the best for what computes. */
+async function recipeFor(
+  glance: SwarmGlance,
+  survey: ModelSurvey,
+  { engine }: Pick<Config, 'engine'>,
+): Promise<ModelEntry['recipe']> {
   const { nLayers } = survey.spec
   const held = (peers: readonly LayerHolder[]) =>
     mapCoverage(peers, nLayers).replicas.filter((count) => count > 0).length
   const [most] = [...glance.holders].sort(([, a], [, b]) => held(b) - held(a) || b.length - a.length)
   const name = most?.[0].split('/')[0]
-  return name === 'i8' || name === 'q4' || name === 'q8' || name === 'f32' ? name : defaultRecipe()
+  return name === 'i8' || name === 'q4' || name === 'q8' || name === 'f32' ? name : defaultRecipe(engine.provider)
 }
 
 function gapsOf(holders: readonly Assigned[], nLayers: number): Span[] {

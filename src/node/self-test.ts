@@ -4,9 +4,8 @@ import type { Config, ModelEntry } from '../base/config.ts'
 import { LlmNodeError } from '../base/errors.ts'
 import { type LayerCost, measureLayerCost } from '../pipeline/measure.ts'
 import { openHolding, verifyModel } from '../shard/holding.ts'
-import { numericsClass } from '../shard/probe.ts'
 import { createSpanRunner } from '../shard/runner.ts'
-import { suggestedThreads } from '../shard/threads.ts'
+import { chooseEngine } from './engine-choice.ts'
 import type { Home } from './home.ts'
 import { detectShare } from './share.ts'
 
@@ -14,6 +13,10 @@ import { detectShare } from './share.ts'
 export interface SelfTest {
   /** Hexadecimal: nodes of one class compute the same bits. */
   readonly numericsClass: string
+  /** What computes here. */
+  readonly provider: 'cpu' | 'cuda'
+  /** What the owner should know about it. */
+  readonly notes: readonly string[]
   /** The layer that was compared with its hash and run; null when none is held. */
   readonly layer: number | null
   /** Of that layer, measured with its own weights. */
@@ -31,29 +34,30 @@ export async function selfTest(
   options: { signal?: AbortSignal } = {},
 ): Promise<SelfTest> {
   const holding = await openHolding(join(home.modelsFolder, entry.folder))
-  const library = config.engine.library ?? undefined
   const { spec, recipe } = holding
-  const found = toHex(await numericsClass(recipe, { library }))
+  const { cpu } = await detectShare(home, config)
+  const { library, provider, threads, exam, notes } = await chooseEngine(config.engine, holding, cpu.cores)
+  const found = toHex(exam.numericsClass)
   const [held] = holding.layers.values()
-  if (held === undefined) return { numericsClass: found, layer: null, cost: null }
+  if (held === undefined) return { numericsClass: found, provider, notes, layer: null, cost: null }
   const { sound } = await verifyModel(holding.folder, { ...options, only: held.path })
   if (!sound) {
     throw new LlmNodeError('MODEL_CORRUPT', `Layer ${held.layer} of ${entry.name} is not what was fetched.`, {
       hint: 'Look after the disk, then fetch it again: llm-node models verify --repair',
     })
   }
-  const { cpu } = await detectShare(home, config)
   const runner = await createSpanRunner({
     spec,
     recipe,
     span: { start: held.layer, end: held.layer + 1 },
     layerFiles: [held.path],
-    threads: config.engine.threads ?? suggestedThreads(spec, cpu.cores),
+    threads,
     kvBudgetBytes: KV_BYTES,
     library,
+    provider,
   })
   try {
-    return { numericsClass: found, layer: held.layer, cost: await measureLayerCost(runner) }
+    return { numericsClass: found, provider, notes, layer: held.layer, cost: await measureLayerCost(runner) }
   } finally {
     await runner.close()
   }

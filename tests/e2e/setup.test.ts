@@ -57,6 +57,8 @@ test('a newcomer closes the gap that two nodes leave, fetches only it, and answe
   expect(setup.model).toMatchObject({ layers: '4-7', ends: true, recipe: 'f32' })
   expect(setup.selfTest).toEqual({
     numericsClass: expect.stringMatching(/^[0-9a-f]{64}$/),
+    provider: 'cpu',
+    notes: [],
     layer: 4,
     cost: expect.anything(),
   })

@@ -1,8 +1,8 @@
 import type { Argv, CommandModule } from 'yargs'
 import { LlmNodeError } from '../../base/errors.ts'
-import type { GlobalArguments } from '../context.ts'
+import { type GlobalArguments, type ProviderName, providerOption } from '../context.ts'
 import { interruptSignal } from '../interrupt.ts'
-import { printJson, printLine } from '../output.ts'
+import { printJson, printLine, printNotice } from '../output.ts'
 
 interface LogitsArguments extends GlobalArguments {
   model: string
@@ -12,6 +12,7 @@ interface LogitsArguments extends GlobalArguments {
   split?: string | undefined
   rows?: number | undefined
   threads?: number | undefined
+  provider?: ProviderName | undefined
   out?: string | undefined
   hidden: boolean
 }
@@ -28,6 +29,7 @@ export const logitsCommand: CommandModule<GlobalArguments, LogitsArguments> = {
       .option('split', { type: 'string', describe: 'Cut the layers into sessions of their own: 4,8 or 4,4,4' })
       .option('rows', { type: 'number', describe: 'Rows of one prefill chunk' })
       .option('threads', { type: 'number', describe: 'Threads of a run' })
+      .option('provider', providerOption)
       .option('out', { type: 'string', describe: 'Write the tensors to this safetensors file' })
       .option('hidden', {
         type: 'boolean',
@@ -44,8 +46,11 @@ export const logitsCommand: CommandModule<GlobalArguments, LogitsArguments> = {
       split: argv.split === undefined ? undefined : readNumbers(argv.split, '--split'),
       rows: argv.rows,
       threads: argv.threads,
+      provider: argv.provider,
+      library: process.env.LLM_NODE_ORT_LIB || undefined,
       out: argv.out,
       hidden: argv.hidden,
+      onNotice: printNotice,
       signal: interruptSignal(),
     })
     if (argv.json) return printJson('logits', { ...result })

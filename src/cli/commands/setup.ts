@@ -6,7 +6,7 @@ import type { Home } from '../../node/home.ts'
 import type { PendingSetup } from '../../node/pending-setup.ts'
 import type { Plan } from '../../node/plan.ts'
 import type { SetupResult } from '../../node/setup.ts'
-import { type GlobalArguments, homeOf } from '../context.ts'
+import { type GlobalArguments, homeOf, type ProviderName, providerOption } from '../context.ts'
 import { interruptSignal } from '../interrupt.ts'
 import { formatBytes, printJson, printLine, printNotice } from '../output.ts'
 import { describeDownload, describeFit, describeMachine, describeSelfTest } from '../plan-report.ts'
@@ -21,6 +21,7 @@ interface SetupArguments extends GlobalArguments, SwarmArguments {
   yes: boolean
   web: boolean
   client?: string | undefined
+  provider?: ProviderName | undefined
 }
 
 /** What is to be fetched, and why when it was this program's choice. */
@@ -41,18 +42,27 @@ export const setupCommand: CommandModule<GlobalArguments, SetupArguments> = {
       })
       .option('ends', { type: 'boolean', describe: 'Hold embedding, head and tokenizer, to ask (default: yes)' })
       .option('recipe', { type: 'string', choices: ['i8', 'q4', 'q8', 'f32'], describe: 'How weights are kept' })
+      .option('provider', providerOption)
       .option('yes', { type: 'boolean', default: false, describe: 'Ask nothing, take the recommendation' })
       .option('web', { type: 'boolean', default: false, describe: 'Do all of it on a page, and start the node there' })
       .option('client', { type: 'string', hidden: true }),
   async handler(argv) {
     const home = homeOf(argv)
     const { loadConfig } = await import('../../node/home.ts')
-    const config = await loadConfig(home, { env: {}, overrides: swarmOverrides(argv) })
+    const { provider } = argv
+    const engine = provider === undefined ? {} : { engine: { provider } }
+    const config = await loadConfig(home, { env: {}, overrides: { ...swarmOverrides(argv), ...engine } })
     if (argv.web) return await setUpOnPage(home, config)
     const choice = await choose(home, config, argv)
+    const { assertProvider } = await import('../../node/engine-choice.ts')
+    await assertProvider(config.engine, choice.recipe)
     const { entry, holding } = await fetchChoice(home, choice, argv)
     const { selfTest } = await import('../../node/self-test.ts')
     const test = await selfTest(home, config, entry, { signal: interruptSignal() })
+    if (provider !== undefined) {
+      const { setSetting } = await import('../../node/config-edit.ts')
+      await setSetting(home, 'engine.provider', provider)
+    }
     if (argv.json) {
       const { name, layers, ends, source, recipe } = entry
       const modelId = holding.modelIdHex
@@ -61,6 +71,7 @@ export const setupCommand: CommandModule<GlobalArguments, SetupArguments> = {
     }
     printResult(entry, holding)
     printLine(describeSelfTest(test))
+    for (const note of test.notes) printNotice(note)
     printNext(entry)
     const { readRunFile } = await import('../../node/run-file.ts')
     if ((await readRunFile(home)) !== undefined) {
@@ -102,7 +113,7 @@ async function choose(home: Home, config: Config, argv: SetupArguments): Promise
   const given = argv.recipe as ModelEntry['recipe'] | undefined
   const ends = argv.ends ?? true
   if (argv.layers !== undefined) {
-    const recipe = given ?? (await defaultRecipe())
+    const recipe = given ?? (await defaultRecipe(config.engine.provider))
     return {
       model: argv.model ?? bundledModel(),
       layers: argv.layers,
