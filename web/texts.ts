@@ -252,6 +252,7 @@ export const texts = {
     revive: 'Start again',
     reviveNode: (name: string) => `Start ${name} again`,
     states: { fetching: 'fetching its layers', starting: 'starting', running: 'running', killed: 'killed' },
+    computing: 'computing this answer',
     downloaded: (size: string) => `${size} fetched`,
     stop: 'Stop',
   },

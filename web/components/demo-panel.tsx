@@ -3,7 +3,7 @@ import { postJson } from '../lib/api.ts'
 import type { DemoBody } from '../lib/bodies.ts'
 import { askDemo, demoAnswer } from '../lib/demo-answer.ts'
 import { formatBytes } from '../lib/format.ts'
-import { demo } from '../lib/live.ts'
+import { demo, running } from '../lib/live.ts'
 import { texts } from '../texts.ts'
 import { Problem } from './problem.tsx'
 
@@ -48,19 +48,22 @@ function DemoNode({
   node: DemoBody['nodes'][number]
   act: (verb: 'kill' | 'revive', name: string) => void
 }) {
-  const { name, layers, state, bytesDownloaded } = node
+  const { name, layers, state, address, bytesDownloaded } = node
+  const isComputing = running.value.some(({ hops }) =>
+    hops.some((hop) => hop.address !== null && hop.address === address),
+  )
   const [verb, text, label] =
     state === 'killed'
       ? (['revive', texts.demo.revive, texts.demo.reviveNode(name)] as const)
       : (['kill', texts.demo.kill, texts.demo.killNode(name)] as const)
   return (
-    <li class={`demo-node demo-${state}`}>
+    <li class={`demo-node demo-${state}${isComputing ? ' demo-computing' : ''}`}>
       <span class="demo-facts">
         <strong>{name}</strong> {texts.pipeline.layers(layers.replace('-', '–'))}
         <br />
         <small>
-          {texts.demo.states[state]}
-          {bytesDownloaded > 0 && ` · ${texts.demo.downloaded(formatBytes(bytesDownloaded))}`}
+          {isComputing ? texts.demo.computing : texts.demo.states[state]}
+          {state !== 'killed' && bytesDownloaded > 0 && ` · ${texts.demo.downloaded(formatBytes(bytesDownloaded))}`}
         </small>
       </span>
       <button

@@ -46,7 +46,7 @@ export async function runDemoWeb({ prompt, recipe, signal, onReady }: DemoWebOpt
   const folder = await mkdtemp(join(tmpdir(), 'llm-node-demo-'))
   const files = await createFileServer({ root: dirname(demoModel) })
   // The last part of the address is what people see as the model's name.
-  const url = `${files.url}/${basename(demoModel)}`
+  const url = new URL(basename(demoModel), files.url).href
   let entry: LlmNode | undefined
   let show: DemoShow | undefined
   try {
