@@ -159,7 +159,7 @@ async function detectDisk(folder: string): Promise<Machine['disk']> {
 async function detectGpus(root: string, real: boolean): Promise<Gpu[]> {
   const drivers = await list(root, 'proc/driver/nvidia/gpus')
   if (drivers.length > 0 && real) {
-    const asked = parseNvidiaSmi(await askNvidiaSmi())
+    const asked = parseNvidiaSmi(await askNvidiaSmi('memory.total'))
     if (asked.length > 0) return asked
   }
   const nvidia = await Promise.all(
@@ -179,8 +179,13 @@ async function detectGpus(root: string, real: boolean): Promise<Gpu[]> {
   return [...nvidia, ...others.flat()]
 }
 
-function askNvidiaSmi(): Promise<string> {
-  const args = ['--query-gpu=name,memory.total', '--format=csv,noheader,nounits']
+/** Free memory of the first NVIDIA GPU; null when nobody can say. */
+export async function detectGpuFree(): Promise<number | null> {
+  return parseNvidiaSmi(await askNvidiaSmi('memory.free'))[0]?.memoryBytes ?? null
+}
+
+function askNvidiaSmi(amount: 'memory.total' | 'memory.free'): Promise<string> {
+  const args = [`--query-gpu=name,${amount}`, '--format=csv,noheader,nounits']
   return new Promise((resolve) => {
     execFile('nvidia-smi', args, { timeout: GPU_TOOL_MS }, (error, stdout) => resolve(error === null ? stdout : ''))
   })

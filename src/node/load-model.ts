@@ -10,6 +10,7 @@ import { createTextModel, type TextModel } from '../pipeline/text-model.ts'
 import { createModelEnds, type ModelEnds } from '../shard/ends.ts'
 import { type Holding, openHolding } from '../shard/holding.ts'
 import { createSpanRunner, type SpanRunner } from '../shard/runner.ts'
+import { detectGpuFree } from './detect.ts'
 import { chooseEngine, type OwnEngine } from './engine-choice.ts'
 import { kvBudgetFor } from './memory-check.ts'
 import { detectMemoryShare } from './share.ts'
@@ -41,10 +42,11 @@ export async function loadModel(
   const holding = await openHolding(join(modelsFolder, entry.folder))
   const { spec, recipe } = holding
   const { engine } = config
-  const { freeBytes } = await detectMemoryShare(config)
+  const { library, provider, threads, exam, notes } = await chooseEngine(engine, holding)
+  const memory = await detectMemoryShare(config)
+  const freeBytes = (provider === 'cuda' ? await detectGpuFree() : null) ?? memory.freeBytes
   const wantedKvBytes = engine.kvMiB * 1_048_576
   const kvBudgetBytes = kvBudgetFor(holding, { name: entry.name, wantedKvBytes, freeBytes })
-  const { library, provider, threads, exam, notes } = await chooseEngine(engine, holding)
   const own = exam.numericsClass
   const runner = await loadLayers(holding, { threads, library, provider, kvBudgetBytes })
   const cost = runner === undefined ? undefined : await measureLayerCost(runner)

@@ -1,6 +1,7 @@
 /** The way of a GPU, on the processor: keys and values in f16 where the session computes, all of them from the start. */
+import { rmSync } from 'node:fs'
 import { dirname } from 'node:path'
-import { expect, test } from 'vitest'
+import { expect, onTestFinished, test } from 'vitest'
 import { systemClock } from '../../src/base/clock.ts'
 import { createDeviceExecutor } from '../../src/shard/device-executor.ts'
 import type { Executor } from '../../src/shard/executor.ts'
@@ -12,9 +13,16 @@ import { chooseProvider } from '../../src/shard/provider.ts'
 import type { RecipeId } from '../../src/shard/recipe.ts'
 import { createSpanRunner } from '../../src/shard/runner.ts'
 import { openEngine, sampleRows } from '../helpers/engine.ts'
-import { type PackedModel, packModel } from '../helpers/packed.ts'
+import { type PackedModel, packModel as pack } from '../helpers/packed.ts'
 
 const recipe: RecipeId = 'f32/1'
+
+/** Packed for one test. */
+function packModel(source: string, recipe: RecipeId): PackedModel {
+  const model = pack(source, recipe)
+  onTestFinished(() => rmSync(model.folder, { recursive: true }))
+  return model
+}
 
 async function openDevice(model: PackedModel): Promise<{ executor: Executor; close(): void }> {
   const { spec, layerFiles } = model
