@@ -1,40 +1,4 @@
-/** One generation and the sessions of a hop (src/pipeline). */
-export const pipelineLimits = {
-  /** Below this share of free KV no neighbour may hold more than half (protocol.md §7). */
-  kvShortShare: 0.25,
-  /** Rows of one prefill frame: a long prompt delays other sessions by at most one such frame (engine.md §8). */
-  prefillRows: 128,
-  /** Prefill frames sent ahead of their answers: enough to keep 8 hops busy; the ring bounds the bytes. */
-  prefillFramesUnderWay: 12,
-  /** Rows guessed ahead in one step: with the row of the last token the 8 that count as a decode step (protocol.md §6). */
-  draftRows: 7,
-  /** Frames of at most this many rows are decode steps: a token and the draft after it. */
-  decodeRows: 8,
-  /** Routes that are tried, and the time that it may take, before an interruption ends the answer. */
-  routesTried: 5,
-  recoverMs: 60_000,
-  /** How long nobody may hold a layer after a failure before the answer ends with that. */
-  gapGraceMs: 2_000,
-  /** Share of a circuit's life after which a generation moves to a new one (protocol.md §4: at 55 of 60 min). */
-  lifeShare: 55 / 60,
-  /** Chains kept for the next turn of their chats, and the tokens of KV that they may reserve on every hop in all. */
-  idleChains: 4,
-  idleTokens: 32_768,
-  /** How long one is kept: less than a hop keeps a circuit without frames (onionLimits.idleS). */
-  idleChainMs: 540_000,
-  /** Tokens reserved for a chat that may go on, where there is plenty of room. */
-  chatContext: 4_096,
-  /** How long a link or a peer is left out after its first failure; twice as long each time (protocol.md §6). */
-  excludeMs: 15_000,
-  /** Links, and as many peers, that are remembered as failed: ~200 B each. */
-  exclusions: 1_024,
-  /** Prompt and answer of one request, before tokenising: a 1 MiB prompt is far beyond every supported context. */
-  promptBytes: 1_048_576,
-  /** Stop strings of one request; OpenAI allows 4, more costs nothing but must end somewhere. */
-  stopStrings: 16,
-  /** Length of one: what a stream may have to hold back. */
-  stopCharacters: 1_024,
-} as const
+export { pipelineLimits } from './pipeline-limits.ts'
 
 /** The HTTP API (src/api). */
 export const apiLimits = {
@@ -301,9 +265,11 @@ export const shardLimits = {
   briefRunMs: 0.5,
   /** Rows of one run: a long prompt delays other sessions by at most one such run (engine.md §8). */
   runRows: 128,
+  /** Calls of at most this many rows are decode steps, a token and the draft after it, and go before longer ones. */
+  stepRows: 8,
   /** Calls of one session that may wait: a pipelined prefill keeps a few frames ahead, nobody needs more. */
   waitingForwards: 64,
-  /** Attention scores of one run, per layer: 128 rows of 16 heads up to a context of 8,192, fewer rows beyond. */
+  /** Attention scores of a session's rows, per layer: 128 rows of 16 heads up to a context of 8,192, fewer rows beyond. */
   scoreBytes: 64 * 1_048_576,
   /** Rows of one run of the head: 16 × 152k logits are 10 MB. */
   headRows: 16,
