@@ -31,6 +31,7 @@ export function createAdminRoutes(token: string, { control, home, demo, events, 
   app.get('/peers', (c) => c.json({ peers: control.peers() }))
   app.get('/netcheck', async (c) => c.json(await control.netcheck(c.req.raw.signal)))
   app.get('/coverage', (c) => c.json(control.coverage()))
+  app.get('/usage', (c) => c.json(control.usage()))
   app.get('/sessions', (c) => c.json({ sessions: control.sessions() }))
   app.get('/generations', (c) => c.json({ generations: control.generations() }))
   app.get('/events', (c) => events.open(c))

@@ -58,6 +58,20 @@ const servingBody = z.object({
   freeKvTokens: z.int(),
 })
 
+export const usageBody = z.object({
+  models: z
+    .array(
+      z.object({
+        name: z.string(),
+        peers: z
+          .array(z.object({ address: z.string(), used: z.boolean(), reason: z.string() }))
+          .readonly()
+          .meta({ description: 'Whether the best route of each peer leads through this node, and why not.' }),
+      }),
+    )
+    .readonly(),
+})
+
 export const pausedBody = z.object({ paused: z.string().nullable() })
 
 export const peerBody = z.object({

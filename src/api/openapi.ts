@@ -10,6 +10,7 @@ import {
   sessionsBody,
   statusBody,
   stoppingBody,
+  usageBody,
 } from './bodies.ts'
 import type { Endpoint } from './endpoint.ts'
 import { helloEvent, nodeEvent } from './event-schema.ts'
@@ -152,6 +153,13 @@ export const endpoints: readonly Endpoint[] = [
     access: 'token',
     request: askSchema,
     response: { type: 'application/x-ndjson', schema: null },
+  },
+  {
+    method: 'get',
+    path: '/api/usage',
+    summary: 'Whether the best route of each peer leads through this node, and why not.',
+    access: 'token',
+    response: { type: json, schema: usageBody },
   },
   {
     method: 'post',

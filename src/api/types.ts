@@ -1,7 +1,7 @@
 /** What the HTTP API answers and accepts; commands and pages read these shapes. Plain data, JSON-safe. */
 import { z } from 'zod'
 import type { AskAnswer, AskProgress } from '../pipeline/ask.ts'
-import type { coverageBody, generationBody, peerBody, pingBody, sessionBody, statusBody } from './bodies.ts'
+import type { coverageBody, generationBody, peerBody, pingBody, sessionBody, statusBody, usageBody } from './bodies.ts'
 import type { netcheckBody } from './net-bodies.ts'
 
 /** Sampling fields of a request; absent ones come from the model's generation_config.json. */
@@ -45,6 +45,7 @@ export type AskEvent =
 
 export type StatusBody = z.output<typeof statusBody>
 export type PeerBody = z.output<typeof peerBody>
+export type UsageBody = z.output<typeof usageBody>
 export type PingBody = z.output<typeof pingBody>
 export type NetcheckBody = z.output<typeof netcheckBody>
 export type CoverageBody = z.output<typeof coverageBody>
@@ -59,6 +60,8 @@ export interface NodeControl {
   status(): StatusBody
   peers(): readonly PeerBody[]
   coverage(): CoverageBody
+  /** Why peers use this node's layers, or not. */
+  usage(): UsageBody
   netcheck(signal: AbortSignal): Promise<NetcheckBody>
   /** Throws BAD_ADDRESS, PEER_UNREACHABLE, ABORTED. */
   ping(target: string, signal: AbortSignal): Promise<PingBody>

@@ -14,6 +14,7 @@ import { netcheck } from './netcheck.ts'
 import { listeningOf, type NodeParts } from './parts.ts'
 import { pingAddress } from './ping.ts'
 import { entryDeps } from './serving.ts'
+import { usageOf } from './usage.ts'
 import { nodeVersion } from './version.ts'
 
 /** A node's parts with what looks after its layers. */
@@ -31,6 +32,7 @@ export function createControl(parts: ServingParts, onStop: () => void): NodeCont
     status: () => status(parts),
     peers: () => peers(parts),
     coverage: () => coverage(parts),
+    usage: () => usageOf(parts),
     netcheck: (signal) => netcheck({ ...parts, private: parts.config.network.private }, signal),
     ping: (target, signal) => pingAddress(parts, parseAddressUri(target), { signal, withinMs: PING_MS }),
     sessions: () => parts.hops.sessions,

@@ -71,6 +71,10 @@ test('a node leaves layers that others hold for those that nobody holds; one tha
   const told = await start({ layers: '0-5', pinned: true })
   const free = await start({ layers: '0-5', meet: [told.node] })
   await eventually(() => free.node.control.coverage().models[0]?.holders.length === 2, 5_000)
+  const [own] = free.node.control.usage().models
+  expect(own?.peers).toEqual([
+    { address: told.node.address, used: false, reason: 'Layers 6-11 of the model are held by nobody.' },
+  ])
   for (const { node, clock } of [told, free]) {
     clock.pass(60_000)
     // Decided now, made after a random while, and decided anew then.
