@@ -251,6 +251,9 @@ export const onionLimits = {
   pingMs: 2_000,
   /** After its return stream ended the entry waits this long for TRUNCATED, to know where the circuit broke [§6]. */
   truncatedWaitMs: 500,
+  /** The beat of a ring with a cadence goes on for so long after its last row, and never so far ahead of its answers. */
+  cadenceTailMs: 5_000,
+  paddingUnderWay: 16,
   /** Dials for one EXTEND, addresses in it and their bytes [§3]. */
   extendDials: 2,
   extendAddrs: 4,

@@ -165,7 +165,7 @@ class RingBuild implements PreparedRing {
         plan.opener.wipe()
         throw error
       })
-    const { hops, hiddenSize, mendable = false } = this.#options
+    const { hops, hiddenSize, mendable = false, cadenceMs } = this.#options
     const ageS = Math.ceil((clock.monotonicMs() - this.#builtMs) / 1_000)
     const session = createRingSession(this.#context, {
       ...plan,
@@ -173,6 +173,8 @@ class RingBuild implements PreparedRing {
       hiddenSize,
       lifeS: Math.min(...this.#grants.map((grant) => grant.lifeS)) - ageS,
       firstStep: kept?.fromStep ?? 0,
+      staleBytes: kept?.staleBytes ?? 0,
+      cadenceMs,
       circuit: this.#circuit,
       // A kept hop's is measured when it is asked for the first time.
       rttMs: Array.from({ length: hops.length + 1 }, (_, hop) => times.get(hop) ?? 0),

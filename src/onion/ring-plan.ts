@@ -31,6 +31,8 @@ export interface KeptHops {
   /** Older frames may still be under way among them; nothing of those goes beyond. */
   readonly fromStep: number
   readonly maxRows: number
+  /** What may still fill their queues, until the first answer shows that it is through. */
+  readonly staleBytes: number
   /** To the first compute hop: it stays. */
   readonly sealer: SegmentSealer
 }

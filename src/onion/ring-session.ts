@@ -1,4 +1,5 @@
 import { assertInput, LlmNodeError } from '../base/errors.ts'
+import { type Cadence, createCadence } from './cadence.ts'
 import { aborted, type EntryCircuit } from './circuit.ts'
 import { allFinite, bytesOf, frameWireBytes, KIND, rowsOf, type SegmentOpener, type SegmentSealer } from './data.ts'
 import { badFrame } from './frames.ts'
@@ -30,6 +31,9 @@ export interface RingParts {
   readonly rttMs: readonly number[]
   /** The number of the first frame. */
   readonly firstStep: number
+  /** Of frames that a broken ring has left in the queues of hops. */
+  readonly staleBytes: number
+  readonly cadenceMs: number | undefined
   /** Closes the entry's own end. */
   closeReturn(): void
   /** Builds the ring's successor on the hops that are kept. Absent: a break ends the circuit. */
@@ -78,7 +82,11 @@ class ClosedRing implements RingSession {
   readonly #rttMs: number[]
   #waiting: Job[] = []
   #inFlight: Job[] = []
-  #inFlightBytes = 0
+  #inFlightBytes: number
+  #staleBytes: number
+  /** Padding that has not come back. */
+  #paddingUnderWay = 0
+  readonly #cadence: Cadence | undefined
   #answeredMs = 0
   #nextStep: number
   #over: LlmNodeError | undefined
@@ -98,6 +106,13 @@ class ClosedRing implements RingSession {
     this.lifeS = parts.lifeS
     this.#rttMs = [...parts.rttMs]
     this.#nextStep = parts.firstStep
+    this.#staleBytes = parts.staleBytes
+    this.#inFlightBytes = parts.staleBytes
+    const { cadenceMs: beatMs } = parts
+    if (beatMs !== undefined) {
+      const beats = Math.ceil(context.limits.cadenceTailMs / beatMs)
+      this.#cadence = createCadence({ timers: context.timers, beatMs, beats }, () => this.#onBeat())
+    }
     this.#decodePace = createPace(context.limits)
     this.#prefillPace = createPace(context.limits)
     this.ended = new Promise((resolve) => {
@@ -155,7 +170,8 @@ class ClosedRing implements RingSession {
     }
     if (circuit.ended !== undefined) return Promise.reject(circuit.ended)
     // What was under way fills the queues of the kept hops until it is done; the next frames have what is left.
-    const roomBytes = windowBytes - this.#inFlightBytes - this.#context.limits.frameSpareBytes
+    const staleBytes = this.#inFlightBytes
+    const roomBytes = windowBytes - staleBytes - this.#context.limits.frameSpareBytes
     const room = Math.min(maxRows, Math.floor(roomBytes / (4 * hiddenSize)))
     if (room < 1) {
       const error = new LlmNodeError('LIMIT', 'Too much was under way when the ring broke.', {
@@ -167,7 +183,7 @@ class ClosedRing implements RingSession {
     this.#handedOn = true
     this.#cancelMendWait()
     this.#resolveGone()
-    return mend(change, { count: change.keep, fromStep: this.#nextStep, maxRows: room, sealer }, signal)
+    return mend(change, { count: change.keep, fromStep: this.#nextStep, maxRows: room, staleBytes, sealer }, signal)
   }
 
   close(): Promise<void> {
@@ -181,7 +197,11 @@ class ClosedRing implements RingSession {
     if (this.#over !== undefined) return
     try {
       const whole = this.#parts.opener.push(frame)
-      if (whole === undefined || whole.header.kind !== KIND.result) return
+      if (whole === undefined) return
+      if (whole.header.kind !== KIND.result) {
+        this.#paddingUnderWay = Math.max(0, this.#paddingUnderWay - 1)
+        return
+      }
       const job = this.#inFlight[0]
       const { step, pos, want } = whole.header
       const rows = rowsOf(whole)
@@ -222,6 +242,7 @@ class ClosedRing implements RingSession {
   #fail(error: LlmNodeError): void {
     this.#over = error
     this.#watch.stop()
+    this.#cadence?.stop()
     this.#cancelReturnWait()
     this.#parts.opener.wipe()
     const jobs = [...this.#inFlight, ...this.#waiting]
@@ -233,22 +254,49 @@ class ClosedRing implements RingSession {
 
   /** Sends as much as the smallest grant on the ring allows: more would be dropped there, with the circuit. */
   #pump(): void {
-    const { windowBytes, sealer, circuit, hiddenSize } = this.#parts
-    let job = this.#waiting[0]
-    while (job !== undefined && this.#inFlightBytes + job.wireBytes <= windowBytes) {
-      this.#waiting.shift()
-      job.step = this.#nextStep++
-      job.sentMs = this.#context.clock.monotonicMs()
-      this.#inFlight.push(job)
-      this.#inFlightBytes += job.wireBytes
-      const { pos, want, hidden, step } = job
-      const nTokens = hidden.length / hiddenSize
-      const header = { kind: KIND.forward, step, pos, nTokens, want, hiddenSize, totalBytes: hidden.byteLength }
-      sealer.seal(header, bytesOf(hidden), (frame) => circuit.sendData(frame))
-      this.#watch.kick()
-      if (this.#over !== undefined) return
-      job = this.#waiting[0]
+    for (let job = this.#waiting[0]; job !== undefined && this.#over === undefined; job = this.#waiting[0]) {
+      const steady = this.#cadence !== undefined && job.hidden.length === this.#parts.hiddenSize
+      if (steady) this.#cadence?.keepUp()
+      if (steady || !this.#fits(job)) return
+      this.#sendFirst(job)
     }
+  }
+
+  #fits({ wireBytes }: Job): boolean {
+    return this.#inFlightBytes + wireBytes <= this.#parts.windowBytes
+  }
+
+  #sendFirst(job: Job): void {
+    const { sealer, circuit, hiddenSize } = this.#parts
+    this.#waiting.shift()
+    job.step = this.#nextStep++
+    job.sentMs = this.#context.clock.monotonicMs()
+    this.#inFlight.push(job)
+    this.#inFlightBytes += job.wireBytes
+    const { pos, want, hidden, step } = job
+    const nTokens = hidden.length / hiddenSize
+    const header = { kind: KIND.forward, step, pos, nTokens, want, hiddenSize, totalBytes: hidden.byteLength }
+    sealer.seal(header, bytesOf(hidden), (frame) => circuit.sendData(frame))
+    this.#watch.kick()
+  }
+
+  /** One frame of one row, or one that looks like it. */
+  #onBeat(): void {
+    const { sealer, circuit, hiddenSize } = this.#parts
+    const [job] = this.#waiting
+    if (this.#over !== undefined) return
+    if (job !== undefined && this.#fits(job)) {
+      this.#sendFirst(job)
+      this.#pump()
+      return
+    }
+    // A ring that has stopped gets no more to hold.
+    if (this.#paddingUnderWay >= this.#context.limits.paddingUnderWay) return
+    this.#paddingUnderWay++
+    const blank = { pos: 0, nTokens: 0, want: 0, hiddenSize: 0 }
+    const body = new Uint8Array(4 * hiddenSize)
+    const header = { kind: KIND.padding, step: this.#nextStep, ...blank, totalBytes: body.length }
+    sealer.seal(header, body, (frame) => circuit.sendData(frame))
   }
 
   #answered(job: Job): void {
@@ -256,7 +304,8 @@ class ClosedRing implements RingSession {
     const sinceMs = Math.max(job.sentMs, this.#answeredMs)
     this.#pace(job).add(nowMs - sinceMs)
     this.#answeredMs = nowMs
-    this.#inFlightBytes -= job.wireBytes
+    this.#inFlightBytes -= job.wireBytes + this.#staleBytes
+    this.#staleBytes = 0
   }
 
   #pace(job: Job): ReturnType<typeof createPace> {

@@ -22,6 +22,11 @@ export interface RingOptions {
   readonly numericsClass: Uint8Array
   readonly lifetimeS?: number
   readonly longRope?: boolean
+  /**
+   * Frames of one row leave at a beat of so many ms, and padding of their size when there is none: neither the rhythm of
+   * tokens nor their absence shows on the wire. Prefill goes out as it comes.
+   */
+  readonly cadenceMs?: number
   /** A break leaves what still stands in place for `mend`; whoever sets this closes the ring when it does not mend. */
   readonly mendable?: boolean
 }

@@ -56,6 +56,8 @@ const TESTS: Readonly<Record<keyof typeof onionLimits, readonly [file: string, t
   silenceMs: ['ring-faults.test', 'hop %i, cut off without a word: found by PINGs'],
   pingMs: ['ring-faults.test', 'hop %i, cut off without a word: found by PINGs'],
   truncatedWaitMs: ['limits-more.test', 'truncatedWaitMs: a return stream that ends, and no TRUNCATED'],
+  cadenceTailMs: ['cadence.test', 'goes on for 5 s after the last token, and no further'],
+  paddingUnderWay: ['cadence.test', 'sends no more padding than 16 frames ahead of what comes back'],
   extendDials: ['hop.test', 'dials no private address for a peer from outside, and no name'],
   extendAddrs: ['ops.test', 'is refused with a wrong length, count, peer id or address'],
   extendAddrBytes: ['ops.test', 'is refused with a wrong length, count, peer id or address'],
