@@ -2,7 +2,7 @@ import { shardLimits } from '../base/limits.ts'
 import { type Span, spanLength } from '../base/span.ts'
 import type { Executor, ExecutorDeps, ExecutorOptions, RunSession } from './executor.ts'
 import { graphNames, usesRowZeroPoints } from './graph.ts'
-import { hasFusedRotation } from './graph-layer.ts'
+import { hasFusedRotation } from './graph-fused.ts'
 import { type KvCache, type KvLayer, kvBytesPerPosition } from './kv.ts'
 import type { OrtBinding, OrtSession, OrtTensor } from './ort.ts'
 import type { RopeFactors } from './rope.ts'
@@ -19,7 +19,14 @@ export function createDeviceExecutor(options: ExecutorOptions, deps: ExecutorDep
   return new DeviceExecutor(options, deps)
 }
 
+/** A session with its own binding and where its next run begins and ends (graph-fused.ts, positions). */
+interface DeviceSession extends RunSession {
+  readonly binding: OrtBinding
+  readonly positions: { readonly first: OrtTensor; readonly last: OrtTensor; readonly total: OrtTensor }
+}
+
 class DeviceExecutor implements Executor {
+  readonly slots = 1
   readonly #options: ExecutorOptions
   readonly #deps: ExecutorDeps
   readonly #on: OrtTensor
@@ -43,7 +50,7 @@ class DeviceExecutor implements Executor {
     this.#tables = createRopeTables(spec, ort)
   }
 
-  openSession(part: Span, maxPositions: number, factors: RopeFactors): RunSession {
+  openSession(part: Span, maxPositions: number, factors: RopeFactors): DeviceSession {
     const { spec, span } = this.#options
     const { ort, graph } = this.#deps
     const kv = createDeviceKv({ ...spec, nLayers: spanLength(part), maxPositions }, graph)
@@ -69,15 +76,22 @@ class DeviceExecutor implements Executor {
       kv.release()
       for (const tensor of Object.values(positions)) tensor.release()
     }
-    const bound = { rows: null, table: null }
-    return { span: part, factors, length: 0, closed: false, kv, binding, positions, bound, release }
+    return { span: part, factors, length: 0, closed: false, kv, binding, positions, release }
+  }
+
+  canShare(): boolean {
+    return false
+  }
+
+  reserve(): Promise<void> {
+    return Promise.resolve()
   }
 
   maxRows(): number {
     return this.#options.maxRunRows ?? shardLimits.runRows
   }
 
-  async run(batch: readonly Work<RunSession>[]): Promise<readonly Float32Array[]> {
+  async run(batch: readonly Work<DeviceSession>[]): Promise<readonly Float32Array[]> {
     const results: Float32Array[] = []
     for (const work of batch) results.push(await this.#runOne(work))
     return results
@@ -89,10 +103,11 @@ class DeviceExecutor implements Executor {
     for (const tensor of [this.#on, this.#off, this.#noKv]) tensor.release()
   }
 
-  async #runOne({ session, pos, nTokens, hidden }: Work<RunSession>): Promise<Float32Array> {
+  async #runOne({ session, pos, nTokens, hidden }: Work<DeviceSession>): Promise<Float32Array> {
     const { recipe, threads, onRun } = this.#options
     const { binding, positions, span } = session
-    const rows = runRows(recipe, nTokens)
+    // A single row takes another kernel in the fused attention.
+    const rows = Math.max(2, runRows(recipe, nTokens))
     const buffers = this.#staging.get(rows)
     binding.input(graphNames.hidden, buffers.input)
     binding.output(graphNames.out, buffers.output)
@@ -103,7 +118,7 @@ class DeviceExecutor implements Executor {
     new Int32Array(positions.total.memory)[0] = pos + rows
     const startMs = this.#deps.clock.monotonicMs()
     await binding.run()
-    onRun?.({ span, pos, rows: nTokens, threads, ms: this.#deps.clock.monotonicMs() - startMs })
+    onRun?.({ span, pos, rows: nTokens, threads, ms: this.#deps.clock.monotonicMs() - startMs, sessions: 1 })
     return buffers.take(nTokens)
   }
 }

@@ -1,45 +1,51 @@
 import type { Clock } from '../base/clock.ts'
+import { LlmNodeError } from '../base/errors.ts'
 import { shardLimits } from '../base/limits.ts'
-import { type Span, spanLength } from '../base/span.ts'
+import { formatSpan, type Span, spanLength } from '../base/span.ts'
 import type { ModelSpec } from '../model/spec.ts'
 import { createBriefRuns } from './brief-runs.ts'
 import { graphNames, usesRowZeroPoints } from './graph.ts'
-import { hasFusedRotation } from './graph-layer.ts'
-import { createKvCache, type KvCache, type KvLayer } from './kv.ts'
-import type { OrtBinding, OrtRuntime, OrtSession, OrtTensor } from './ort.ts'
+import { kvLayout, scoreRows, slotNames, suggestedSlots } from './graph-slots.ts'
+import { createKvCache, type KvCache } from './kv.ts'
+import type { OrtRuntime, OrtSession, OrtTensor } from './ort.ts'
 import type { RecipeId } from './recipe.ts'
 import type { RopeFactors } from './rope.ts'
 import { createRopeTables, type RopeTables } from './rope-tables.ts'
 import type { Schedulable, Work } from './scheduler.ts'
-import { createStaging, type RunBuffers, runRows, type Staging } from './staging.ts'
+import { createSlotBinding, type SlotBinding } from './slot-binding.ts'
+import { createStaging, isPaired, type RunBuffers, runRows, type Staging } from './staging.ts'
 
-/** One executed run, as reported to observers: which layers, from which position, how many real rows. */
+/** One session's part in a run, as reported to observers: which layers, from which position, how many real rows. */
 export interface RunRecord {
   readonly span: Span
   readonly pos: number
   readonly rows: number
   readonly threads: number
+  /** Of the whole run, and how many sessions shared it. */
   readonly ms: number
+  readonly sessions: number
 }
 
-/** One session as a run needs it: its KV and the binding that ties it to the graph. */
+/** One session as a run needs it. */
 export interface RunSession extends Schedulable {
   readonly span: Span
   readonly factors: RopeFactors
   closed: boolean
   readonly kv: KvCache
-  readonly binding: OrtBinding
-  /** Where its next run begins and ends (graph-layer.ts, positions). */
-  readonly positions: { readonly first: OrtTensor; readonly last: OrtTensor; readonly total: OrtTensor }
-  /** What the binding points to now, to bind only what changed. */
-  bound: { rows: OrtTensor | null; table: OrtTensor | null }
 }
 
 /** Executes runs of one loaded graph. The caller sees to it that there is one at a time. */
 export interface Executor {
+  /** Sessions of one run at most. */
+  readonly slots: number
   openSession(span: Span, maxPositions: number, factors: RopeFactors): RunSession
+  /** The two can share a run: the same layers, turned by the same factors. */
+  canShare(a: RunSession, b: RunSession): boolean
   /** Rows of one run at most: attention keeps a score per row, head and position of the KV's capacity. */
   maxRows(session: RunSession, pos: number): number
+  /** Makes room for the rows in the session's KV; `run` does, too, but fails for all sessions then. OUT_OF_MEMORY. */
+  reserve(work: Work<RunSession>): Promise<void>
+  /** One run over the rows of different sessions that can share it. */
   run(batch: readonly Work<RunSession>[]): Promise<readonly Float32Array[]>
   /** After the last run, when every session is released. */
   release(): void
@@ -50,6 +56,8 @@ export interface ExecutorOptions {
   readonly recipe: RecipeId
   readonly span: Span
   readonly threads: number
+  /** Slots that the graph was built with; default suggestedSlots. */
+  readonly slots?: number | undefined
   readonly maxRunRows?: number | undefined
   readonly onRun?: ((record: RunRecord) => void) | undefined
 }
@@ -61,98 +69,142 @@ export interface ExecutorDeps {
 }
 
 export function createExecutor(options: ExecutorOptions, deps: ExecutorDeps): Executor {
-  return new SingleSlotExecutor(options, deps)
+  return new SlotExecutor(options, deps)
 }
 
-class SingleSlotExecutor implements Executor {
+/** The bindings of one part of the span, and how many sessions use them. */
+interface Part {
+  readonly alone: BoundRuns
+  /** Made when two sessions first share a run. */
+  together: BoundRuns | undefined
+  sessions: number
+}
+
+/** A binding, with what it points to now, to bind only what changed. */
+interface BoundRuns {
+  readonly slots: SlotBinding<RunSession>
+  rows: OrtTensor | null
+  table: OrtTensor | null
+}
+
+class SlotExecutor implements Executor {
+  readonly slots: number
   readonly #options: ExecutorOptions
   readonly #deps: ExecutorDeps
-  readonly #on: OrtTensor
-  readonly #off: OrtTensor
-  readonly #noKv: OrtTensor
   readonly #staging: Staging
   readonly #runs = createBriefRuns()
   readonly #tables: RopeTables
+  readonly #parts = new Map<string, Part>()
 
   constructor(options: ExecutorOptions, deps: ExecutorDeps) {
     const { spec } = options
-    const { ort } = deps
+    this.slots = options.slots ?? suggestedSlots(spec)
     this.#options = options
     this.#deps = deps
-    this.#on = ort.createTensor('bool', [])
-    this.#off = ort.createTensor('bool', [])
-    new Uint8Array(this.#on.memory)[0] = 1
-    new Uint8Array(this.#off.memory)[0] = 0
-    this.#noKv = ort.createTensor('f32', [1, spec.nKvHeads, 0, spec.headDim])
     const keep = shardLimits.stagedRowCounts
-    this.#staging = createStaging({ hiddenSize: spec.hiddenSize, width: spec.hiddenSize, keep }, ort)
-    this.#tables = createRopeTables(spec, ort)
+    this.#staging = createStaging({ hiddenSize: spec.hiddenSize, width: spec.hiddenSize, keep }, deps.ort)
+    this.#tables = createRopeTables(spec, deps.ort)
   }
 
-  openSession(part: Span, maxPositions: number, factors: RopeFactors): RunSession {
-    const { spec, span } = this.#options
-    const { ort, graph } = this.#deps
-    const kv = createKvCache({ ...spec, nLayers: spanLength(part), maxPositions }, ort)
-    const binding = graph.createBinding()
-    const positions = {
-      first: ort.createTensor('i64', [1]),
-      last: ort.createTensor('i32', [1]),
-      total: ort.createTensor('i32', []),
-    }
-    if (!hasFusedRotation(spec)) binding.input(graphNames.first, positions.first)
-    binding.input(graphNames.last, positions.last)
-    binding.input(graphNames.total, positions.total)
-    for (let layer = span.start; layer < span.end; layer++) {
-      const on = part.start <= layer && layer < part.end
-      binding.input(graphNames.layerOn(layer), on ? this.#on : this.#off)
-      // Layers that are on get their KV with the first run.
-      if (!on) bindKv(binding, layer, { keys: this.#noKv, values: this.#noKv })
-    }
+  openSession(span: Span, maxPositions: number, factors: RopeFactors): RunSession {
+    const layout = kvLayout(this.#options.spec)
+    const keys = { blocks: layout.keys, width: layout.keyWidth }
+    const values = { blocks: layout.values, width: layout.width }
+    const kv = createKvCache({ nLayers: spanLength(span), keys, values, maxPositions }, this.#deps.ort)
+    const key = partKey({ span, factors })
+    const part = this.#parts.get(key) ?? { alone: this.#bind(span, true), together: undefined, sessions: 0 }
+    this.#parts.set(key, part)
+    part.sessions++
     const release = () => {
-      binding.release()
+      part.alone.slots.leave(session)
+      part.together?.slots.leave(session)
       kv.release()
-      for (const tensor of Object.values(positions)) tensor.release()
+      if (--part.sessions > 0) return
+      this.#parts.delete(key)
+      part.alone.slots.release()
+      part.together?.slots.release()
     }
-    const bound = { rows: null, table: null }
-    return { span: part, factors, length: 0, closed: false, kv, binding, positions, bound, release }
+    const session: RunSession = { span, factors, length: 0, closed: false, kv, release }
+    return session
+  }
+
+  canShare(a: RunSession, b: RunSession): boolean {
+    return partKey(a) === partKey(b)
   }
 
   maxRows(session: RunSession, pos: number): number {
-    const { maxRunRows = shardLimits.runRows } = this.#options
+    const { spec, maxRunRows = shardLimits.runRows } = this.#options
     const capacity = session.kv.capacityFor(pos + maxRunRows)
-    const rowBytes = this.#options.spec.nHeads * capacity * 4
+    const rowBytes = spec.nKvHeads * scoreRows(spec, 1) * capacity * 4
     return Math.max(1, Math.min(maxRunRows, Math.floor(shardLimits.scoreBytes / rowBytes)))
   }
 
-  // One slot: a batch of more than one session is several runs until the graph has more.
+  reserve({ session, pos, nTokens }: Work<RunSession>): Promise<void> {
+    const part = this.#part(session)
+    // A row more for the dummy, which any of the sessions may have to take.
+    const positions = pos + nTokens + (isPaired(this.#options.recipe) ? 1 : 0)
+    return session.kv.grow(positions, pos, (index, layer) => {
+      part.alone.slots.rebind(session, index, layer)
+      part.together?.slots.rebind(session, index, layer)
+    })
+  }
+
   async run(batch: readonly Work<RunSession>[]): Promise<readonly Float32Array[]> {
-    const results: Float32Array[] = []
-    for (const work of batch) results.push(await this.#runOne(work))
-    return results
+    const [first] = batch
+    if (first === undefined) return []
+    for (const work of batch) await this.reserve(work)
+    const { session } = first
+    const part = this.#part(session)
+    if (batch.length > 1) part.together ??= this.#bind(session.span, false)
+    const bound = batch.length > 1 && part.together !== undefined ? part.together : part.alone
+    const seats = bound.slots.place(batch.map((work) => work.session))
+    const inOrder = [...batch].sort((a, b) => (seats.get(a.session) ?? 0) - (seats.get(b.session) ?? 0))
+    const buffers = this.#arrange(bound, inOrder)
+    const startMs = this.#deps.clock.monotonicMs()
+    await this.#runs.run(bound.slots.binding, buffers.input.dims[1] ?? 0)
+    this.#report(batch, this.#deps.clock.monotonicMs() - startMs)
+    const results = new Map<RunSession, Float32Array>()
+    let row = 0
+    for (const { session: owner, nTokens } of inOrder) {
+      results.set(owner, buffers.take(nTokens, row))
+      row += nTokens
+    }
+    return batch.map((work) => results.get(work.session) ?? new Float32Array())
   }
 
   release(): void {
     this.#staging.release()
     this.#tables.release()
-    for (const tensor of [this.#on, this.#off, this.#noKv]) tensor.release()
   }
 
-  async #runOne({ session, pos, nTokens, hidden }: Work<RunSession>): Promise<Float32Array> {
-    const { recipe, threads, onRun } = this.#options
-    const buffers = await this.#prepare(session, pos, runRows(recipe, nTokens))
-    buffers.fill(hidden)
-    const startMs = this.#deps.clock.monotonicMs()
-    await this.#runs.run(session.binding, runRows(recipe, nTokens))
-    const ms = this.#deps.clock.monotonicMs() - startMs
-    onRun?.({ span: session.span, pos, rows: nTokens, threads, ms })
-    return buffers.take(nTokens)
+  #part(session: RunSession): Part {
+    const part = this.#parts.get(partKey(session))
+    if (part === undefined) throw new LlmNodeError('INTERNAL', 'A released session is run.')
+    return part
   }
 
-  /** Binds everything a run of `rows` rows from `pos` on needs. Returns where its rows go in and come out. */
-  async #prepare(session: RunSession, pos: number, rows: number): Promise<RunBuffers> {
-    const { kv, binding, bound, positions } = session
-    await kv.grow(pos + rows, pos, (index, layer) => bindKv(binding, session.span.start + index, layer))
-    const table = this.#tables.get(session.factors, kv.capacity)
+  #bind(part: Span, solo: boolean): BoundRuns {
+    const { spec, span } = this.#options
+    const slots = createSlotBinding<RunSession>({ spec, span, part, slots: this.slots, solo }, this.#deps)
+    return { slots, rows: null, table: null }
+  }
+
+  /** Binds everything that the run needs. Returns where its rows go in and come out. */
+  #arrange(bound: BoundRuns, work: readonly Work<RunSession>[]): RunBuffers {
+    const { recipe } = this.#options
+    const { binding } = bound.slots
+    const nTokens = work.reduce((sum, part) => sum + part.nTokens, 0)
+    const rows = runRows(recipe, nTokens)
+    const last = work.length - 1
+    // The dummy row, if any, is one more of the last session's, where its next row will be.
+    const parts = work.map(({ session, pos, nTokens: own }, i) => {
+      return { session, pos, rows: i === last ? own + rows - nTokens : own }
+    })
+    bound.slots.arrange(parts)
+    const [first] = work
+    // The rotation wants a table of at least as many positions as it has rows, wherever these are.
+    const positions = Math.max(rows, ...work.map(({ session }) => session.kv.capacity))
+    const table = this.#tables.get(first?.session.factors ?? 'short', positions)
     if (bound.table !== table.cos) {
       binding.input(graphNames.cos, table.cos)
       binding.input(graphNames.sin, table.sin)
@@ -162,20 +214,25 @@ class SingleSlotExecutor implements Executor {
     if (bound.rows !== buffers.input) {
       binding.input(graphNames.hidden, buffers.input)
       binding.output(graphNames.out, buffers.output)
-      if (usesRowZeroPoints(this.#options.recipe)) binding.input(graphNames.rowZeroPoints, buffers.zeroPoints)
+      binding.input(slotNames.positions, buffers.positions)
+      if (usesRowZeroPoints(recipe)) binding.input(graphNames.rowZeroPoints, buffers.zeroPoints)
       bound.rows = buffers.input
     }
-    new BigInt64Array(positions.first.memory)[0] = BigInt(pos)
-    new Int32Array(positions.last.memory)[0] = pos + rows - 1
-    new Int32Array(positions.total.memory)[0] = pos + rows
+    buffers.fill(...work.map(({ hidden }) => hidden))
+    const values = new BigInt64Array(buffers.positions.memory)
+    let at = 0
+    for (const { pos, rows: own } of parts) for (let row = 0; row < own; row++) values[at++] = BigInt(pos + row)
     return buffers
+  }
+
+  #report(batch: readonly Work<RunSession>[], ms: number): void {
+    const { threads, onRun } = this.#options
+    for (const { session, pos, nTokens } of batch) {
+      onRun?.({ span: session.span, pos, rows: nTokens, threads, ms, sessions: batch.length })
+    }
   }
 }
 
-function bindKv(binding: OrtBinding, layer: number, { keys, values }: KvLayer): void {
-  const names = graphNames.kv(layer)
-  binding.input(names.pastK, keys)
-  binding.output(names.presentK, keys)
-  binding.input(names.pastV, values)
-  binding.output(names.presentV, values)
+function partKey({ span, factors }: { span: Span; factors: RopeFactors }): string {
+  return `${formatSpan(span)} ${factors}`
 }

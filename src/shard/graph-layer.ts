@@ -1,6 +1,6 @@
 import type { LinearRole, ModelSpec, VectorRole } from '../model/spec.ts'
 import { createNodeList, type Initializers, microsoft, type NodeList, type Weight } from './graph-nodes.ts'
-import { type OnnxNode, onnxTypes } from './onnx-proto.ts'
+import type { OnnxNode, OnnxType, OnnxValueInfo } from './onnx-proto.ts'
 
 /** The packed tensors of one matrix, x[rows, k] · W[k, n], as its recipe stores them. */
 export type LinearWeights = { readonly k: number; readonly n: number; readonly bias?: Weight } & (
@@ -27,6 +27,7 @@ const shared = {
   i8One: 'const.one',
   i8Zero: 'const.128',
   flat: 'const.flat',
+  lastAxis: 'const.last_axis',
 } as const
 
 /** u8 [rows], all 128: the zero points of the quantised rows. A graph input, because its length is that of the run. */
@@ -39,6 +40,7 @@ export function addI8Constants(init: Initializers): void {
   init.constant(shared.i8One, 'f32', [], Float32Array.of(1))
   init.constant(shared.i8Zero, 'u8', [], Uint8Array.of(128))
   init.constant(shared.flat, 'i64', [1], BigInt64Array.of(-1n))
+  init.constant(shared.lastAxis, 'i64', [1], BigInt64Array.of(-1n))
 }
 
 /**
@@ -63,7 +65,7 @@ export function addLinear(nodes: NodeList, init: Initializers, x: string, name: 
 
 function addI8Product(nodes: NodeList, x: string, name: string, product: string, q: string, scales: string): void {
   const size = nodes.add('Abs', [x], `${name}.abs`)
-  const largest = nodes.add('ReduceMax', [size], `${name}.max`, { axes: { ints: [-1] }, keepdims: 1 })
+  const largest = nodes.add('ReduceMax', [size, shared.lastAxis], `${name}.max`, { keepdims: 1 })
   const step = nodes.add('Mul', [largest, shared.i8Factor], `${name}.step0`)
   const rowScale = nodes.add('Max', [step, shared.i8Floor], `${name}.step`)
   const flatScale = nodes.add('Reshape', [rowScale, shared.flat], `${name}.steps`)
@@ -86,141 +88,72 @@ export function addNorm(nodes: NodeList, init: Initializers, x: string, name: st
 
 export const layerName = (layer: number) => `L${layer}`
 
-/** The names of a layer's KV tensors: [1, nKvHeads, capacity, headDim] f32, in place (past and present are one buffer). */
-export function kvNames(layer: number) {
-  const p = layerName(layer)
-  return { pastK: `${p}.past_k`, pastV: `${p}.past_v`, presentK: `${p}.present_k`, presentV: `${p}.present_v` }
-}
-
-/**
- * The run's place in its session. `first`: int64 [1], where its rows begin; `last`: int32 [1], where they end;
- * `total`: int32 [], positions after it. GroupQueryAttention takes the last two, a rotation of its own the first.
- */
-export const positions = { first: 'first_position', last: 'last_position', total: 'total_positions' } as const
-
-/** GroupQueryAttention turns heads whose size is a multiple of 16 itself; others are turned before it. */
-export function hasFusedRotation(spec: ModelSpec): boolean {
-  return spec.headDim % 16 === 0
-}
-
 /** f32 [positions, rotaryDim / 2] each. */
 export const ropeTables = { cos: 'cos', sin: 'sin' } as const
 
-const shapeNames = {
-  split: 'const.qkv_split',
-  mlp: 'const.mlp_split',
-  heads: 'const.heads',
-  q: 'const.q',
-  k: 'const.k',
-}
+const mlpSplit = 'const.mlp_split'
 
 export function addLayerConstants(init: Initializers, spec: ModelSpec): void {
-  const q = BigInt(spec.nHeads * spec.headDim)
-  const kv = BigInt(spec.nKvHeads * spec.headDim)
   const mlp = BigInt(spec.intermediateSize)
-  init.constant(shapeNames.split, 'i64', [3], BigInt64Array.of(q, kv, kv))
-  init.constant(shapeNames.mlp, 'i64', [2], BigInt64Array.of(mlp, mlp))
-  if (!spec.qkNorm) return
-  init.constant(shapeNames.heads, 'i64', [3], BigInt64Array.of(0n, -1n, BigInt(spec.headDim)))
-  init.constant(shapeNames.q, 'i64', [3], BigInt64Array.of(0n, -1n, q))
-  init.constant(shapeNames.k, 'i64', [3], BigInt64Array.of(0n, -1n, kv))
+  init.constant(mlpSplit, 'i64', [2], BigInt64Array.of(mlp, mlp))
 }
 
-export interface LayerBody {
-  readonly nodes: readonly OnnxNode[]
-  /** Names of the branch's results: hidden, present keys, present values. */
-  readonly outputs: readonly [string, string, string]
+/** A KV tensor of a layer: the graph's input `past` and its output `present`, which are one buffer (in place). */
+export interface KvTensor {
+  readonly past: string
+  readonly present: string
+  readonly type: OnnxType
+  /** Past and present have different names for their length, or an empty past would not match a full present. */
+  readonly pastDims: readonly (number | string)[]
+  readonly presentDims: readonly (number | string)[]
 }
 
-/** One decoder layer over `hidden` [1, rows, hiddenSize] f32, as the branch that runs when the layer is on. */
+/** Norm of a layer's heads, over the last axis; the same rows where the model has none. */
+export type HeadNorm = (x: string, role: 'q_norm' | 'k_norm') => string
+
+/** One way to compute attention: what it needs of the graph, and its nodes. */
+export interface AttentionForm {
+  /** Inputs of the whole graph, beyond the rows. */
+  readonly inputs: readonly OnnxValueInfo[]
+  addConstants(init: Initializers): void
+  kv(layer: number): readonly KvTensor[]
+  /**
+   * Attention over `qkv` [1, rows, (nHeads + 2 · nKvHeads) · headDim]. Returns [1, rows, nHeads · headDim]; every KV
+   * tensor's result is named `onName(present)`.
+   */
+  attend(nodes: NodeList, layer: number, qkv: string, headNorm: HeadNorm): string
+}
+
+/** The name of a result of the branch that runs when the layer is on, and when it is off. */
+export const onName = (result: string) => `${result}.on`
+export const offName = (result: string) => `${result}.off`
+
+/** One decoder layer over `hidden` [1, rows, hiddenSize] f32, the result named `result`: what runs when it is on. */
 export function layerBody(
   spec: ModelSpec,
   layer: number,
-  hidden: string,
+  [hidden, result]: readonly [string, string],
   w: LayerWeights,
   init: Initializers,
-  kvType: KvType = 'f32',
-): LayerBody {
+  form: AttentionForm,
+): readonly OnnxNode[] {
   const p = layerName(layer)
   const nodes = createNodeList()
-  const norm = (x: string, role: VectorRole, weight: Weight | undefined) => {
+  const norm = (x: string, role: VectorRole) => {
+    const weight = w.vectors[role]
     if (weight === undefined) throw new TypeError(`layer ${layer} has no ${role}`)
     return addNorm(nodes, init, x, `${p}.${role}`, weight, spec.rmsNormEps)
   }
   const linear = (x: string, role: LinearRole) => addLinear(nodes, init, x, `${p}.${role}`, w.linears[role])
 
-  const qkv = linear(norm(hidden, 'attn_norm', w.vectors.attn_norm), 'qkv')
-  nodes.add('Split', [qkv, shapeNames.split], [`${p}.q`, `${p}.k`, `${p}.v`], { axis: 2 })
-  const headNorm = (x: string, role: 'q_norm' | 'k_norm', shape: string) => {
-    if (!spec.qkNorm) return x
-    const heads = nodes.add('Reshape', [x, shapeNames.heads], `${x}.heads`)
-    return nodes.add('Reshape', [norm(heads, role, w.vectors[role]), shape], `${x}.flat`)
-  }
-  const q = headNorm(`${p}.q`, 'q_norm', shapeNames.q)
-  const k = headNorm(`${p}.k`, 'k_norm', shapeNames.k)
-  const outputs: [string, string, string] = [`${p}.out_on`, `${p}.present_k_on`, `${p}.present_v_on`]
-  const results = [`${p}.attention`, outputs[1], outputs[2]]
-  const attention = addAttention(nodes, spec, layer, [q, k, `${p}.v`], results, kvType)
-
+  const qkv = linear(norm(hidden, 'attn_norm'), 'qkv')
+  const attention = form.attend(nodes, layer, qkv, (x, role) => (spec.qkNorm ? norm(x, role) : x))
   const afterAttention = nodes.add('Add', [hidden, linear(attention, 'o')], `${p}.residual`)
-  const gateUp = linear(norm(afterAttention, 'mlp_norm', w.vectors.mlp_norm), 'gate_up')
-  nodes.add('Split', [gateUp, shapeNames.mlp], [`${p}.gate`, `${p}.up`], { axis: 2 })
+  const gateUp = linear(norm(afterAttention, 'mlp_norm'), 'gate_up')
+  nodes.add('Split', [gateUp, mlpSplit], [`${p}.gate`, `${p}.up`], { axis: 2 })
   const sigmoid = nodes.add('Sigmoid', [`${p}.gate`], `${p}.sigmoid`)
   const silu = nodes.add('Mul', [`${p}.gate`, sigmoid], `${p}.silu`)
   const product = nodes.add('Mul', [silu, `${p}.up`], `${p}.mlp`)
-  nodes.add('Add', [afterAttention, linear(product, 'down')], outputs[0])
-  return { nodes: nodes.nodes, outputs }
-}
-
-/** What attention computes in and keeps: f16 where a GPU knows no other; everything around it stays f32. */
-export type KvType = 'f32' | 'f16'
-
-/** Attention of one session over its KV, rotation included (GroupQueryAttention of com.microsoft). */
-function addAttention(
-  nodes: NodeList,
-  spec: ModelSpec,
-  layer: number,
-  [q, k, v]: readonly [string, string, string],
-  outputs: readonly string[],
-  kvType: KvType,
-): string {
-  const kv = kvNames(layer)
-  const cast = (x: string, type: KvType) =>
-    nodes.add('Cast', [x], `${layerName(layer)}.${x}.${type}`, { to: onnxTypes[type] })
-  const halved = (x: string) => (kvType === 'f16' ? cast(x, 'f16') : x)
-  const window = spec.layers[layer]?.slidingWindow ?? null
-  const fused = hasFusedRotation(spec)
-  const turned = (x: string, heads: number) => {
-    if (fused) return x
-    const attributes = { num_heads: heads, rotary_embedding_dim: spec.rope.rotaryDim, interleaved: 0 }
-    const inputs = [x, positions.first, ropeTables.cos, ropeTables.sin]
-    return nodes.add('RotaryEmbedding', inputs, `${x}.turned`, attributes, microsoft)
-  }
-  const tables = fused ? [halved(ropeTables.cos), halved(ropeTables.sin)] : []
-  const [result = '', ...present] = outputs
-  const attention = kvType === 'f16' ? `${result}.f16` : result
-  nodes.add(
-    'GroupQueryAttention',
-    [
-      halved(turned(q, spec.nHeads)),
-      halved(turned(k, spec.nKvHeads)),
-      halved(v),
-      kv.pastK,
-      kv.pastV,
-      positions.last,
-      positions.total,
-      ...tables,
-    ],
-    [attention, ...present],
-    {
-      num_heads: spec.nHeads,
-      kv_num_heads: spec.nKvHeads,
-      scale: { float: 1 / Math.sqrt(spec.headDim) },
-      do_rotary: fused ? 1 : 0,
-      rotary_interleaved: 0,
-      local_window_size: window ?? -1,
-    },
-    microsoft,
-  )
-  return kvType === 'f16' ? nodes.add('Cast', [attention], result, { to: onnxTypes.f32 }) : attention
+  nodes.add('Add', [afterAttention, linear(product, 'down')], onName(result))
+  return nodes.nodes
 }

@@ -1,27 +1,27 @@
 import type { Span } from '../base/span.ts'
 import type { ModelSpec } from '../model/spec.ts'
+import { fusedAttention, kvNames, positions } from './graph-fused.ts'
 import {
   addI8Constants,
   addLayerConstants,
   addLinear,
   addNorm,
-  hasFusedRotation,
-  type KvType,
-  kvNames,
   type LayerWeights,
   type LinearWeights,
   layerBody,
   layerName,
-  positions,
+  offName,
+  onName,
   ropeTables,
   rowZeroPoints,
 } from './graph-layer.ts'
 import { createInitializers, createNodeList, valueInfo, type Weight } from './graph-nodes.ts'
+import { slotAttention, suggestedSlots } from './graph-slots.ts'
 import { encodeModel, type OnnxValueInfo } from './onnx-proto.ts'
 import type { RecipeId } from './recipe.ts'
 
 /** Part of the numerics class: any change of the graphs' arithmetic is a new number (engine.md §6.4). */
-export const graphVersion = 1
+export const graphVersion = 2
 
 /** Names of the graphs' inputs and outputs. `hidden`, `out`: [1, rows, hiddenSize] f32; `logits`: [1, rows, vocab] f32. */
 export const graphNames = {
@@ -39,9 +39,13 @@ export const graphNames = {
 /** Rows that are quantised one by one need their zero points as an input. */
 export const usesRowZeroPoints = (recipe: RecipeId) => recipe === 'i8/1'
 
+/** What attention computes in and keeps: f16 where a GPU knows no other; everything around it stays f32. */
+export type KvType = 'f32' | 'f16'
+
 /**
  * The graph of a span, as ONNX: every layer sits inside `If(on)`, so that one loaded graph runs any part of the span
- * with the same arithmetic (engine.md §4).
+ * with the same arithmetic (engine.md §4). `kvType` f32: attention of several sessions side by side (graph-slots.ts);
+ * f16: of one (graph-fused.ts).
  */
 export function buildSpanGraph(options: {
   spec: ModelSpec
@@ -49,20 +53,22 @@ export function buildSpanGraph(options: {
   span: Span
   weights: (layer: number) => LayerWeights
   kvType?: KvType
+  /** Sessions side by side; default suggestedSlots. */
+  slots?: number | undefined
 }): Uint8Array {
-  const { spec, span, kvType = 'f32' } = options
+  const { spec, span, kvType = 'f32', slots = suggestedSlots(spec) } = options
+  const form = kvType === 'f16' ? fusedAttention(spec) : slotAttention(spec, slots)
   const init = createInitializers()
   const nodes = createNodeList()
   const input: OnnxValueInfo[] = [
     valueInfo(graphNames.hidden, 'f32', [1, 'rows', spec.hiddenSize]),
-    valueInfo(graphNames.last, 'i32', [1]),
-    valueInfo(graphNames.total, 'i32', []),
     valueInfo(graphNames.cos, 'f32', ['positions', spec.rope.rotaryDim / 2]),
     valueInfo(graphNames.sin, 'f32', ['positions', spec.rope.rotaryDim / 2]),
+    ...form.inputs,
   ]
-  if (!hasFusedRotation(spec)) input.push(valueInfo(graphNames.first, 'i64', [1]))
   const output: OnnxValueInfo[] = [valueInfo(graphNames.out, 'f32', [1, 'rows', spec.hiddenSize])]
   addLayerConstants(init, spec)
+  form.addConstants(init)
   if (usesRowZeroPoints(options.recipe)) {
     addI8Constants(init)
     input.push(valueInfo(graphNames.rowZeroPoints, 'u8', ['rows']))
@@ -70,33 +76,22 @@ export function buildSpanGraph(options: {
   let hidden: string = graphNames.hidden
   for (let layer = span.start; layer < span.end; layer++) {
     const p = layerName(layer)
-    const kv = kvNames(layer)
-    // Present and past have different names for their length, or an empty past would not match a full present.
-    for (const past of [kv.pastK, kv.pastV]) {
-      input.push(valueInfo(past, kvType, [1, spec.nKvHeads, `${p}.past`, spec.headDim]))
-    }
-    for (const present of [kv.presentK, kv.presentV]) {
-      output.push(valueInfo(present, kvType, [1, spec.nKvHeads, `${p}.present`, spec.headDim]))
-    }
-    input.push(valueInfo(graphNames.layerOn(layer), 'bool', []))
-    const on = layerBody(spec, layer, hidden, options.weights(layer), init, kvType)
-    const off = createNodeList()
-    const offOutputs = [
-      off.add('Identity', [hidden], `${p}.out_off`),
-      off.add('Identity', [kv.pastK], `${p}.present_k_off`),
-      off.add('Identity', [kv.pastV], `${p}.present_v_off`),
-    ]
-    const branch = (name: string, body: { nodes: typeof off.nodes; outputs: readonly string[] }) => ({
-      graph: {
-        name,
-        node: body.nodes,
-        output: body.outputs.map((result, i) => valueInfo(result, i === 0 ? 'f32' : kvType)),
-      },
-    })
     const result = layer === span.end - 1 ? graphNames.out : `${p}.out`
-    hidden = nodes.add('If', [graphNames.layerOn(layer)], [result, kv.presentK, kv.presentV], {
-      then_branch: branch(`${p}.then`, on),
-      else_branch: branch(`${p}.else`, { nodes: off.nodes, outputs: offOutputs }),
+    const kv = form.kv(layer)
+    input.push(valueInfo(graphNames.layerOn(layer), 'bool', []))
+    input.push(...kv.map(({ past, type, pastDims }) => valueInfo(past, type, pastDims)))
+    output.push(...kv.map(({ present, type, presentDims }) => valueInfo(present, type, presentDims)))
+    const on = layerBody(spec, layer, [hidden, result], options.weights(layer), init, form)
+    const off = createNodeList()
+    off.add('Identity', [hidden], offName(result))
+    for (const { past, present } of kv) off.add('Identity', [past], offName(present))
+    const branch = (name: string, node: typeof on, rename: (result: string) => string) => {
+      const results = [valueInfo(rename(result), 'f32'), ...kv.map((x) => valueInfo(rename(x.present), x.type))]
+      return { graph: { name, node, output: results } }
+    }
+    hidden = nodes.add('If', [graphNames.layerOn(layer)], [result, ...kv.map(({ present }) => present)], {
+      then_branch: branch(`${p}.then`, on, onName),
+      else_branch: branch(`${p}.else`, off.nodes, offName),
     })
   }
   return encodeModel({ name: 'span', node: nodes.nodes, initializer: init.tensors, input, output })

@@ -130,9 +130,9 @@ const schema = protobuf.Root.fromJSON({
 
 const Model = schema.lookupType('Model')
 
-/** Opset 17 has every plain operator used here; com.microsoft 1 has the fused ones. */
+/** Opset 24 is the first with TensorScatter; com.microsoft 1 has the fused operators. */
 const opsets = [
-  { domain: '', version: 17 },
+  { domain: '', version: 24 },
   { domain: 'com.microsoft', version: 1 },
 ]
 

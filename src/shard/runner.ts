@@ -69,6 +69,8 @@ export interface SpanRunnerOptions {
   readonly onRun?: ((record: RunRecord) => void) | undefined
   /** Rows of one run at most; default shardLimits.runRows. Results do not depend on it. */
   readonly maxRunRows?: number | undefined
+  /** Sessions that share one run at most; default suggestedSlots. Results do not depend on it. */
+  readonly slots?: number | undefined
   readonly clock?: Clock
 }
 
@@ -116,7 +118,11 @@ class Runner implements SpanRunner {
     this.#releaseGraph = releaseGraph
     this.#scheduler = createScheduler({
       hiddenSize: options.spec.hiddenSize,
+      clock: options.clock ?? systemClock,
+      slots: executor.slots,
+      canShare: (a, b) => executor.canShare(a, b),
       maxRows: (session, pos) => executor.maxRows(session, pos),
+      reserve: (work) => executor.reserve(work),
       run: (batch) => executor.run(batch),
     })
   }
@@ -236,6 +242,7 @@ async function loadSpan(options: SpanRunnerOptions) {
     spec,
     recipe,
     span,
+    slots: options.slots,
     kvType: options.provider === 'cuda' ? 'f16' : 'f32',
     weights(layer) {
       const found = weights[layer - span.start]

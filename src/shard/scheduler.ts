@@ -1,5 +1,7 @@
+import type { Clock } from '../base/clock.ts'
 import { LlmNodeError, toLlmNodeError } from '../base/errors.ts'
 import { shardLimits } from '../base/limits.ts'
+import { createReturns, type Returns } from './returns.ts'
 
 /** Rows of one session in one run: positions [pos, pos + nTokens), hidden [nTokens, hiddenSize] f32. */
 export interface Work<Session> {
@@ -35,17 +37,31 @@ interface Job {
   readonly settle: (error?: LlmNodeError) => void
 }
 
+/** Rows of a waiting session's first call, as many as one run takes. */
+interface Turn<Session> {
+  readonly work: Work<Session>
+  readonly job: Job
+}
+
 export interface SchedulerOptions<Session extends Schedulable> {
   readonly hiddenSize: number
+  readonly clock: Clock
+  /** Sessions of one run at most. */
+  readonly slots: number
+  /** The two can share a run. */
+  readonly canShare: (a: Session, b: Session) => boolean
   /** Rows of one run at most, for rows of this session that begin at `pos`. */
   readonly maxRows: (session: Session, pos: number) => number
+  /** Makes room for the rows; a failure is this session's alone. */
+  readonly reserve: (work: Work<Session>) => Promise<void>
   /** Executes one run: the rows of every entry, [nTokens, hiddenSize] f32 each. At most one call at a time. */
   readonly run: (batch: readonly Work<Session>[]) => Promise<readonly Float32Array[]>
 }
 
 /**
- * One run at a time. Sessions with waiting rows take turns; each turn takes at most `maxRows` rows, so a long prompt
- * delays the others by one such run. Calls of one session are served in their order.
+ * One run at a time, of as many sessions as have rows waiting and fit: decode steps first, and with them at most one
+ * chunk of a longer call of at most `maxRows` rows, so that a long prompt delays the others by one such chunk. The one
+ * that has waited longest is always among them. Calls of one session are served in their order.
  */
 export function createScheduler<Session extends Schedulable>(options: SchedulerOptions<Session>): Scheduler<Session> {
   return new FairScheduler(options)
@@ -55,11 +71,13 @@ class FairScheduler<Session extends Schedulable> implements Scheduler<Session> {
   readonly #options: SchedulerOptions<Session>
   /** In the order of turns: a session that had its turn goes to the end. */
   readonly #waiting = new Map<Session, Job[]>()
+  readonly #returns: Returns<Session>
   #running: Promise<void> | null = null
-  #current: Session | null = null
+  #current: ReadonlySet<Session> = new Set()
 
   constructor(options: SchedulerOptions<Session>) {
     this.#options = options
+    this.#returns = createReturns(options.clock)
   }
 
   forward(session: Session, pos: number, hidden: Float32Array, signal?: AbortSignal): Promise<Float32Array> {
@@ -88,6 +106,7 @@ class FairScheduler<Session extends Schedulable> implements Scheduler<Session> {
       signal?.addEventListener('abort', stop)
       jobs.push(job)
       this.#waiting.set(session, jobs)
+      this.#returns.came(session)
       this.#pump()
     })
   }
@@ -97,8 +116,9 @@ class FairScheduler<Session extends Schedulable> implements Scheduler<Session> {
       job.settle(new LlmNodeError('ABORTED', 'The session was closed.'))
     }
     this.#waiting.delete(session)
+    this.#returns.forget(session)
     // The run in progress writes into the session's memory.
-    if (session !== this.#current) session.release()
+    if (!this.#current.has(session)) session.release()
   }
 
   async idle(): Promise<void> {
@@ -107,35 +127,50 @@ class FairScheduler<Session extends Schedulable> implements Scheduler<Session> {
 
   #pump(): void {
     if (this.#running !== null) return
-    const next = this.#next()
-    if (next === null) return
-    const { work, job } = next
-    this.#current = work.session
-    this.#running = this.#step(work, job).finally(() => {
+    const turns = this.#next()
+    if (turns.length === 0) return
+    const isFull = turns.length >= this.#options.slots
+    if (!isFull && this.#returns.expected(() => this.#pump())) return
+    const sessions = turns.map(({ work }) => work.session)
+    this.#current = new Set(sessions)
+    const startMs = this.#options.clock.monotonicMs()
+    this.#running = this.#step(turns).finally(() => {
       this.#running = null
-      this.#current = null
-      if (work.session.closed) work.session.release()
-      else this.#toTheEnd(work.session)
+      this.#current = new Set()
+      const isDone = (session: Session) => this.#waiting.get(session)?.every((job) => job.settled) ?? true
+      this.#returns.ran(sessions.filter(isDone), this.#options.clock.monotonicMs() - startMs)
+      for (const session of sessions) {
+        if (session.closed) session.release()
+        else this.#toTheEnd(session)
+      }
       this.#pump()
     })
   }
 
-  /** The rows whose turn it is. */
-  #next(): { work: Work<Session>; job: Job } | null {
-    for (const [session, jobs] of this.#waiting) {
+  /** Whose turn it is. */
+  #next(): Turn<Session>[] {
+    const { slots, canShare } = this.#options
+    const waiting: Turn<Session>[] = []
+    for (const [session, jobs] of [...this.#waiting]) {
       const job = this.#first(session, jobs)
-      if (job === undefined) {
-        this.#waiting.delete(session)
-        continue
-      }
-      const { hiddenSize } = this.#options
-      const pos = job.pos + job.done
-      const rest = job.hidden.length / hiddenSize - job.done
-      const nTokens = Math.min(this.#options.maxRows(session, pos), rest)
-      const hidden = job.hidden.subarray(job.done * hiddenSize, (job.done + nTokens) * hiddenSize)
-      return { work: { session, pos, nTokens, hidden }, job }
+      if (job === undefined) this.#waiting.delete(session)
+      else waiting.push(this.#turn(session, job))
     }
-    return null
+    const [oldest] = waiting
+    if (oldest === undefined) return []
+    const others = waiting.filter((turn) => turn !== oldest && canShare(oldest.work.session, turn.work.session))
+    const steps = others.filter((turn) => !isChunk(turn))
+    const chunks = isChunk(oldest) ? [] : others.filter(isChunk).slice(0, 1)
+    return [oldest, ...steps, ...chunks].slice(0, slots)
+  }
+
+  #turn(session: Session, job: Job): Turn<Session> {
+    const { hiddenSize, maxRows } = this.#options
+    const pos = job.pos + job.done
+    const rest = job.hidden.length / hiddenSize - job.done
+    const nTokens = Math.min(maxRows(session, pos), rest)
+    const hidden = job.hidden.subarray(job.done * hiddenSize, (job.done + nTokens) * hiddenSize)
+    return { work: { session, pos, nTokens, hidden }, job }
   }
 
   /** Behind those that came while it ran. */
@@ -158,19 +193,38 @@ class FairScheduler<Session extends Schedulable> implements Scheduler<Session> {
     return undefined
   }
 
-  async #step(work: Work<Session>, job: Job): Promise<void> {
-    const { session, nTokens } = work
-    // From here on the positions from `pos` on are overwritten; they count again when the last run has succeeded.
-    session.length = Math.min(session.length, job.pos)
+  async #step(turns: readonly Turn<Session>[]): Promise<void> {
+    const ready: Turn<Session>[] = []
+    for (const turn of turns) {
+      const { session } = turn.work
+      // From here on the positions from `pos` on are overwritten; they count again when the last run has succeeded.
+      session.length = Math.min(session.length, turn.job.pos)
+      try {
+        await this.#options.reserve(turn.work)
+        ready.push(turn)
+      } catch (error) {
+        turn.job.settle(toLlmNodeError(error, 'ENGINE_FAILED'))
+      }
+    }
+    if (ready.length === 0) return
     try {
-      const [rows = new Float32Array()] = await this.#options.run([work])
-      job.output.set(rows, job.done * this.#options.hiddenSize)
-      job.done += nTokens
-      if (job.settled || job.done * this.#options.hiddenSize < job.hidden.length) return
-      session.length = job.pos + job.done
-      job.settle()
+      const results = await this.#options.run(ready.map(({ work }) => work))
+      for (const [i, turn] of ready.entries()) this.#finish(turn, results[i] ?? new Float32Array())
     } catch (error) {
-      job.settle(toLlmNodeError(error, 'ENGINE_FAILED'))
+      for (const { job } of ready) job.settle(toLlmNodeError(error, 'ENGINE_FAILED'))
     }
   }
+
+  #finish({ work, job }: Turn<Session>, rows: Float32Array): void {
+    job.output.set(rows, job.done * this.#options.hiddenSize)
+    job.done += work.nTokens
+    if (job.settled || job.done * this.#options.hiddenSize < job.hidden.length) return
+    work.session.length = job.pos + job.done
+    job.settle()
+  }
+}
+
+/** More rows than a token and the draft after it. */
+function isChunk({ work }: { readonly work: { readonly nTokens: number } }): boolean {
+  return work.nTokens > shardLimits.stepRows
 }

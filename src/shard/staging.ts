@@ -9,10 +9,12 @@ export interface RunBuffers {
   readonly output: OrtTensor
   /** u8 [rows], all 128 (recipe i8). */
   readonly zeroPoints: OrtTensor
-  /** Copies the real rows in, and the last one again for each dummy row. */
-  fill(hidden: Float32Array): void
-  /** A copy of the first `nTokens` rows of the output. */
-  take(nTokens: number): Float32Array
+  /** i64 [1, rows]: for whoever has rows of several sessions in a run. */
+  readonly positions: OrtTensor
+  /** Copies the real rows in, part after part, and the last one again for each dummy row. */
+  fill(...parts: readonly Float32Array[]): void
+  /** A copy of `nTokens` rows of the output, from row `from` on. */
+  take(nTokens: number, from?: number): Float32Array
 }
 
 /** Buffers of at most `keep` row counts, reused from run to run; the ones used longest ago go first. */
@@ -22,12 +24,16 @@ export interface Staging {
 }
 
 /**
- * Rows that a run of `nTokens` real rows computes (engine.md §6): at least 2, because attention over a single row takes
- * another kernel; and for q4 and q8 an even number, because the odd last row would take another one.
+ * Rows that a run of `nTokens` real rows computes (engine.md §6): for q4 and q8 an even number, because the odd last row
+ * would take another kernel.
  */
 export function runRows(recipe: RecipeId, nTokens: number): number {
-  const paired = recipe === 'q4/1' || recipe === 'q8/1'
-  return paired ? nTokens + (nTokens % 2) : Math.max(2, nTokens)
+  return isPaired(recipe) ? nTokens + (nTokens % 2) : nTokens
+}
+
+/** The recipe computes rows two by two. */
+export function isPaired(recipe: RecipeId): boolean {
+  return recipe === 'q4/1' || recipe === 'q8/1'
 }
 
 export function createStaging(
@@ -43,22 +49,28 @@ export function createStaging(
     const output = ort.createTensor('f32', [1, rows, width])
     const zeroPoints = ort.createTensor('u8', [rows])
     new Uint8Array(zeroPoints.memory).fill(128)
+    const positions = ort.createTensor('i64', [1, rows])
     const inputRows = new Float32Array(input.memory)
     const outputRows = new Float32Array(output.memory)
     return {
       input,
       output,
       zeroPoints,
-      fill(hidden) {
-        inputRows.set(hidden)
-        const last = hidden.subarray(hidden.length - hiddenSize)
-        for (let at = hidden.length; at < inputRows.length; at += hiddenSize) inputRows.set(last, at)
+      positions,
+      fill(...parts) {
+        let at = 0
+        for (const part of parts) {
+          inputRows.set(part, at)
+          at += part.length
+        }
+        const last = inputRows.slice(at - hiddenSize, at)
+        for (; at < inputRows.length; at += hiddenSize) inputRows.set(last, at)
       },
-      take: (nTokens) => outputRows.slice(0, nTokens * width),
+      take: (nTokens, from = 0) => outputRows.slice(from * width, (from + nTokens) * width),
     }
   }
-  const drop = ({ input, output, zeroPoints }: RunBuffers) => {
-    for (const tensor of [input, output, zeroPoints]) tensor.release()
+  const drop = ({ input, output, zeroPoints, positions }: RunBuffers) => {
+    for (const tensor of [input, output, zeroPoints, positions]) tensor.release()
   }
 
   return {

@@ -14,7 +14,8 @@ export interface TestEngine {
   close(): Promise<void>
 }
 
-export interface TestEngineOptions extends Partial<Pick<SpanRunnerOptions, 'threads' | 'onRun' | 'maxRunRows'>> {
+export interface TestEngineOptions
+  extends Partial<Pick<SpanRunnerOptions, 'threads' | 'onRun' | 'maxRunRows' | 'slots'>> {
   readonly span?: Span
   readonly kvBudgetBytes?: number
 }
