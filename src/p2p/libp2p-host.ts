@@ -70,7 +70,7 @@ export async function createHost(
     onFound: (peer: PeerInfo) => void
     checkRecord: RecordCheck
     relays: RelayClient
-    links: Pick<Links, 'preferred'>
+    links: Pick<Links, 'preferred' | 'open'>
   },
 ): Promise<{ host: Host; close: () => Promise<void> }> {
   const datastore = options.folder === undefined ? undefined : await openDatastore(options.folder, deps.logger)
@@ -185,8 +185,12 @@ async function quicTransport(logger: Logger): Promise<TransportFactory | undefin
 
 function connectionSettings(
   limits: HostLimits,
-  links: Pick<Links, 'preferred'>,
+  links: Pick<Links, 'preferred' | 'open'>,
 ): Pick<Libp2pOptions, 'connectionManager' | 'connectionMonitor' | 'peerStore'> {
+  const dialOrder = {
+    isConnected: (peerId: string) => links.open(peerId).length > 0,
+    preferred: (peerId: string) => links.preferred(peerId),
+  }
   return {
     connectionManager: {
       maxConnections: limits.connections,
@@ -195,8 +199,7 @@ function connectionSettings(
       dialTimeout: p2pLimits.connectMs,
       addressDialTimeout: p2pLimits.connectAddressMs,
       maxPeerAddrsToDial: 2 * p2pLimits.addressesPerPeer,
-      addressSorter: (a, b) =>
-        compareDialAddrs(a.multiaddr, b.multiaddr, { isOwnNetwork, preferred: (peerId) => links.preferred(peerId) }),
+      addressSorter: (a, b) => compareDialAddrs(a.multiaddr, b.multiaddr, { isOwnNetwork, ...dialOrder }),
     },
     // A run of the engine can delay one answer: one lost ping is no reason to drop circuits (js-libp2p#3463).
     connectionMonitor: { abortConnectionOnPingFailure: false },

@@ -27,6 +27,11 @@ export function isRelayedAddr(addr: Multiaddr): boolean {
   return addr.toString().includes('/p2p-circuit')
 }
 
+/** PeerId of the relay of a relayed address; empty where there is none. */
+export function relayOf(addr: Multiaddr): string {
+  return /\/p2p\/([^/]+)\/p2p-circuit/.exec(addr.toString())?.[1] ?? ''
+}
+
 export function transportOf(addr: Multiaddr): 'tcp' | 'quic' | 'relay' {
   const text = addr.toString()
   return text.includes('/p2p-circuit') ? 'relay' : text.includes('/quic') ? 'quic' : 'tcp'
@@ -62,33 +67,37 @@ export function shareableAddrs(addrs: readonly Multiaddr[]): string[] {
   // TCP: whoever comes from afar may be without UDP.
   const relayed = new Map<string, Multiaddr>()
   for (const addr of plain.filter(isRelayedAddr)) {
-    const relay = /\/p2p\/([^/]+)\/p2p-circuit/.exec(addr.toString())?.[1] ?? ''
+    const relay = relayOf(addr)
     if (!relayed.has(relay) || addr.toString().includes('/tcp/')) relayed.set(relay, addr)
   }
   const texts = [...far, ...relayed.values(), ...near].map(String)
   return [...new Set(texts)].slice(0, p2pLimits.addressesPerPeer)
 }
 
+/** What the order of a dial depends on. */
+export interface DialKnowledge {
+  isOwnNetwork(ip: string): boolean
+  isConnected(peerId: string): boolean
+  preferred(peerId: string): TransportName
+}
+
 /**
- * In which order a dial tries addresses: this machine's own network, then public ones, loopback, relays, and at last other
- * private networks, where somebody else may live; within each the preferred transport first.
+ * In which order a dial tries addresses: this machine's own network, then public ones, loopback, relays, those first that
+ * are connected and so alive, and at last other private networks, where somebody else may live; within each the preferred
+ * transport first.
  */
-export function compareDialAddrs(
-  a: Multiaddr,
-  b: Multiaddr,
-  options: { isOwnNetwork(ip: string): boolean; preferred(peerId: string): TransportName },
-): -1 | 0 | 1 {
+export function compareDialAddrs(a: Multiaddr, b: Multiaddr, known: DialKnowledge): -1 | 0 | 1 {
   const rank = (addr: Multiaddr): number => {
-    if (isRelayedAddr(addr)) return 3
+    if (isRelayedAddr(addr)) return known.isConnected(relayOf(addr)) ? 3 : 4
     if (isLoopback(addr)) return 2
     if (!isLocalAddr(addr)) return 1
     const [first] = addr.getComponents()
-    return first?.value !== undefined && options.isOwnNetwork(first.value) ? 0 : 4
+    return first?.value !== undefined && known.isOwnNetwork(first.value) ? 0 : 5
   }
   const late = (addr: Multiaddr): number => {
     const last = addr.getComponents().at(-1)
     const peerId = last?.name === 'p2p' ? (last.value ?? '') : ''
-    return addr.toString().includes('/quic') === (options.preferred(peerId) === 'quic') ? 0 : 1
+    return addr.toString().includes('/quic') === (known.preferred(peerId) === 'quic') ? 0 : 1
   }
   const order = rank(a) - rank(b) || late(a) - late(b)
   return order < 0 ? -1 : order > 0 ? 1 : 0

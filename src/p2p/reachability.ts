@@ -4,7 +4,7 @@ import { reachabilityLimits } from '../base/limits-reach.ts'
 import type { Host } from './host.ts'
 import { judgeReachability, type Reachability } from './judge-reachability.ts'
 import type { OwnAddresses } from './own-addresses.ts'
-import { isLocalAddr, isRelayedAddr, parseMultiaddr } from './peer-addrs.ts'
+import { isLocalAddr, isRelayedAddr, parseMultiaddr, relayOf } from './peer-addrs.ts'
 import type { RelayClient } from './relay-client.ts'
 import type { RelayServer } from './relay-server.ts'
 
@@ -214,10 +214,6 @@ class Watch implements ReachabilityWatch {
       this.#deps.addresses.confirmObservedAddr(addr, { type: 'observed', ttl: FOR_EVER_MS })
     }
   }
-}
-
-function relayOf(addr: Multiaddr): string {
-  return /\/p2p\/([^/]+)\/p2p-circuit/.exec(addr.toString())?.[1] ?? ''
 }
 
 function isPublicRelay(addr: Multiaddr): boolean {

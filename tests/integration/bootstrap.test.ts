@@ -67,7 +67,8 @@ describe('a bootstrap node', () => {
 
     const port = Number(/tcp\/(\d+)/.exec(bootstrap[0] ?? '')?.[1])
     const second = await startBootstrap(home, port)
-    expect(second).toMatchObject({ address: first.address, listening: first.listening })
+    expect(second.address).toBe(first.address)
+    expect(second.listening).toContain(first.listening[0])
     // It dials those it knew; b dials it, too.
     const c = await startSwarmNode(cleanup, { bootstrap })
     await until(c.swarm, sees(c, b.identity.address), 15_000)
