@@ -118,8 +118,11 @@ export const configSchema = z.strictObject({
         .default([]),
       /** Allow two hops of one owner or network on a guarded circuit: for swarms that one person runs. */
       allowSameOwner: z.boolean().default(false),
-      /** Frames of one size at a steady beat while an answer comes, so that its tokens do not show in time or size. */
-      cadence: z.boolean().default(false),
+      /**
+       * A token's frames leave at a beat of so many ms, all of one size, and blank ones between: slower, and more bytes, but
+       * neither when nor how fast an answer comes shows to whoever watches the line. Null: as they come.
+       */
+      cadenceMs: z.int().min(10).max(2_000).nullable().default(null),
     })
     .prefault({}),
   log: z

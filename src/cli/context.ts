@@ -38,7 +38,7 @@ export interface NodeArguments {
   apiHost?: string | undefined
   apiPort?: number | undefined
   relay?: boolean | undefined
-  cadence?: boolean | undefined
+  cadence?: number | undefined
   threads?: number | undefined
   provider?: ProviderName | undefined
   logLevel?: string | undefined
@@ -54,7 +54,7 @@ export function addNodeOptions<T>(yargs: Argv<T>): Argv<T & NodeArguments> {
     .option('api-host', { type: 'string', describe: 'Address of the HTTP API; on others than loopback it needs a key' })
     .option('api-port', { type: 'number', describe: 'Port of the HTTP API (0: any)' })
     .option('relay', { type: 'boolean', describe: 'Forward circuits for others (--no-relay: do not)' })
-    .option('cadence', { type: 'boolean', describe: 'Hide the rhythm of tokens: frames at a steady beat' })
+    .option('cadence', { type: 'number', describe: 'Hide the rhythm of tokens: one frame every so many ms' })
     .option('threads', { type: 'number', describe: 'Threads for computing' })
     .option('provider', providerOption)
     .option('log-level', { type: 'string', describe: 'silent, error, warn, info, debug or trace' })
@@ -73,7 +73,7 @@ export function overridesOf(argv: NodeArguments): ConfigOverrides {
       port: argv.port,
       relay: argv.relay,
     }),
-    privacy: given({ cadence: argv.cadence }),
+    privacy: given({ cadenceMs: argv.cadence }),
     engine: given({ threads: argv.threads, provider: argv.provider }),
     api: given({ host: argv.apiHost, port: argv.apiPort }),
     log: given({ level: argv.logLevel }),

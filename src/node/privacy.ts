@@ -49,6 +49,7 @@ export async function createPrivacy(
   const random = () => randomInt(2 ** 32) / 2 ** 32
   return {
     trusted: new Set(config.trusted),
+    ...(config.cadenceMs === null ? {} : { cadenceMs: config.cadenceMs }),
     ...rules,
     guards({ computing }) {
       const relays = relaysOf(swarm.peers()).filter((relay) => computing || !relay.computes)

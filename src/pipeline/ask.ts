@@ -127,7 +127,7 @@ export async function* ask(model: AskableModel, options: AskOptions, deps: AskDe
       {
         ends: model.ends,
         session,
-        drafter: options.speculate === false ? undefined : drafter,
+        drafter: options.speculate === false || deps.privacy?.cadenceMs !== undefined ? undefined : drafter,
         ...(logitsDigest ? { onLogits: (_: number, logits: Float32Array) => digests.push(digest(logits)) } : {}),
       },
     )

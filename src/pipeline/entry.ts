@@ -112,19 +112,23 @@ export function openChain(
   return openPlan(model, planChain(model, request, deps), deps, request.signal)
 }
 
+/** Throws CONTEXT_TOO_LONG when no chain of this model can hold so many tokens, prompt and answer together. */
+export function assertFits({ name, spec }: Pick<EntryModel, 'name' | 'spec'>, maxContext: number): void {
+  if (maxContext <= spec.maxContext) return
+  throw new LlmNodeError(
+    'CONTEXT_TOO_LONG',
+    `Prompt and answer would take ${maxContext} tokens; ${name} holds ${spec.maxContext}.`,
+    { hint: 'Shorten the prompt, or ask for fewer tokens.' },
+  )
+}
+
 interface PlanDeps extends Pick<EntryDeps, 'holders' | 'privacy'> {}
 
 /** Throws COVERAGE_GAP, COVERAGE_FRAGMENTED, NO_RELAY, CONTEXT_TOO_LONG, NOT_SET_UP. Opens nothing. */
 export function planChain(model: EntryModel, request: ChainRequest, deps: PlanDeps): ChainPlan {
   const { maxContext } = request
   const whole: Span = { start: 0, end: model.spec.nLayers }
-  if (maxContext > model.spec.maxContext) {
-    throw new LlmNodeError(
-      'CONTEXT_TOO_LONG',
-      `Prompt and answer would take ${maxContext} tokens; ${model.name} holds ${model.spec.maxContext}.`,
-      { hint: 'Shorten the prompt, or ask for fewer tokens.' },
-    )
-  }
+  assertFits(model, maxContext)
   const held = request.swarm === true ? undefined : model.runner?.span
   const { leading, ring, trailing } =
     request.solo || request.profile === 'local-only' ? divideSolo(model, whole) : divide(held, whole)
@@ -371,6 +375,7 @@ async function ringOptionsOf(
     maxContext,
     longRope,
     numericsClass: fromHex(numericsClass ?? ANY_CLASS),
+    ...(deps.privacy?.cadenceMs === undefined ? {} : { cadenceMs: deps.privacy.cadenceMs }),
   }
 }
 
