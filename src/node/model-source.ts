@@ -1,5 +1,6 @@
 import { fileURLToPath } from 'node:url'
 import type { Config } from '../base/config.ts'
+import type { ModelSpec } from '../model/spec.ts'
 import { openModelSource } from '../shard/open-source.ts'
 import { paceSource } from '../shard/paced-source.ts'
 import type { ModelSource } from '../shard/source.ts'
@@ -27,9 +28,14 @@ export async function openSource(
   return limit === null ? source : paceSource(source, limit * 1_048_576)
 }
 
-/** "Qwen/Qwen3-0.6B@main" → "Qwen3-0.6B"; fit to be a folder's name. */
-export function modelName(sourceId: string): string {
+/** "Qwen/Qwen3-0.6B@main" → "Qwen3-0.6B"; a server whose root is the model → "qwen3-28x1024". Fit to be a folder's name. */
+export function modelName(
+  sourceId: string,
+  { family, nLayers, hiddenSize }: Pick<ModelSpec, 'family' | 'nLayers' | 'hiddenSize'>,
+): string {
   const path = sourceId.replace(/@[^/]*$/, '').replace(/\/+$/, '')
+  // An address says nothing about what lies there; its port may be another one tomorrow.
+  if (/^https?:\/\/[^/]*$/.test(path)) return `${family}-${nLayers}x${hiddenSize}`
   const last = path.slice(path.lastIndexOf('/') + 1).replaceAll(/[^\w.-]/g, '_')
   return /^[\w-]/.test(last) ? last : `model_${last}`
 }

@@ -135,7 +135,7 @@ export function planFor(facts: PlanFacts): Plan {
   const fit = fitLayers(request)
   const layerHolders = glance.holders.get(parseRecipe(recipe)) ?? []
   const holders = assignedOf(layerHolders)
-  const name = modelName(sourceId)
+  const name = modelName(sourceId, survey.spec)
   const bytesPerSecond = isRemote(sourceId)
     ? (speed?.downloadBytesPerSecond ?? assumedBytesPerSecond)
     : Number.POSITIVE_INFINITY

@@ -49,7 +49,7 @@ export async function setupModel(home: Home, config: Config, options: SetupOptio
       hint: 'Give --layers 4-7 to serve layers, or --ends to ask.',
     })
   }
-  const name = modelName(source.id)
+  const name = modelName(source.id, spec)
   const { totalBytes } = await detectMemoryShare(config)
   const recipe = parseRecipe(options.recipe)
   assertHoldable({ name, spec, recipe, span }, { ends: options.ends, memoryBytes: totalBytes })

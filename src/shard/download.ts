@@ -66,7 +66,7 @@ const unitsUnderWay = 3
 /**
  * Makes `folder` hold exactly the wanted layers and ends: fetches what is missing, keeps what is held, removes the rest.
  * A run that was stopped or killed goes on where it was. Not for two callers at once on one folder.
- * Throws BAD_INPUT, MODEL_*, DOWNLOAD_FAILED, AUTH_FAILED, DISK_FULL, ABORTED.
+ * Throws BAD_INPUT, MODEL_*, DOWNLOAD_FAILED, DISK_FULL, ABORTED.
  */
 export async function downloadModel(options: DownloadOptions, deps: DownloadDeps = realDeps): Promise<Holding> {
   await mkdir(options.folder, { recursive: true })

@@ -172,8 +172,8 @@ function assertStatus(answer: HttpAnswer, wanted: readonly number[], file: strin
   answer.discard()
   if (status === 404) throw new LlmNodeError('MODEL_NOT_FOUND', `The source has no ${file}.`, { meta: { file } })
   if (status === 401 || status === 403) {
-    throw new LlmNodeError('AUTH_FAILED', `The source refuses ${file} (${status}).`, {
-      hint: 'Check the name of the model; if it is gated, accept its terms and give a token.',
+    throw new LlmNodeError('DOWNLOAD_FAILED', `The source refuses ${file} (${status}).`, {
+      hint: 'Check the name of the model; if it is gated, accept its terms and give a token in HF_TOKEN.',
       meta: { file, status },
     })
   }

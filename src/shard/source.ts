@@ -2,11 +2,11 @@
 export interface ModelSource {
   /** What the user would write to name it again; without any token. */
   readonly id: string
-  /** A whole small file; null when the source does not have it. Throws DOWNLOAD_FAILED, AUTH_FAILED, LIMIT, ABORTED. */
+  /** A whole small file; null when the source does not have it. Throws DOWNLOAD_FAILED, LIMIT, ABORTED. */
   readFile(file: string, options: { maxBytes: number; signal?: AbortSignal }): Promise<Uint8Array | null>
   /**
    * Bytes [begin, end) of a file as they arrive. Short answers are resumed and passing failures tried again.
-   * Throws, here or while the bytes are read, MODEL_NOT_FOUND, MODEL_CHANGED, DOWNLOAD_FAILED, AUTH_FAILED, ABORTED.
+   * Throws, here or while the bytes are read, MODEL_NOT_FOUND, MODEL_CHANGED, DOWNLOAD_FAILED, ABORTED.
    */
   openRange(request: RangeRequest): Promise<FileRange>
 }

@@ -132,7 +132,7 @@ describe('a download through a bad line', () => {
     const server = await createFaultServer(demoFolder, {
       fault: (request) => (broken && isTensor(request) && request.file === demoFiles[1] ? { status: 403 } : undefined),
     })
-    await expect(pullAll(server.url, folder)).rejects.toMatchObject({ code: 'AUTH_FAILED' })
+    await expect(pullAll(server.url, folder)).rejects.toMatchObject({ code: 'DOWNLOAD_FAILED' })
     broken = false
     const safe = await safeBytes(folder)
     const sentBefore = server.sentBytes()

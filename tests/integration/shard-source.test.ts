@@ -165,8 +165,8 @@ describe('a busy or refusing server', () => {
 
   test.each([
     [404, 'MODEL_NOT_FOUND'],
-    [401, 'AUTH_FAILED'],
-    [403, 'AUTH_FAILED'],
+    [401, 'DOWNLOAD_FAILED'],
+    [403, 'DOWNLOAD_FAILED'],
     [400, 'DOWNLOAD_FAILED'],
     [416, 'DOWNLOAD_FAILED'],
   ])('%i is %s at once', async (status, code) => {
