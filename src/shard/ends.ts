@@ -6,6 +6,7 @@ import type { ModelSpec } from '../model/spec.ts'
 import { createBriefRuns } from './brief-runs.ts'
 import { loadFinalNorm, type RowNorm } from './final-norm.ts'
 import { buildHeadGraph, graphNames, usesRowZeroPoints } from './graph.ts'
+import { createHeadQueue } from './head-queue.ts'
 import { type OrtRuntime, openOrt, type Provider } from './ort.ts'
 import { type PackedEnds, readPackedEnds } from './packed-file.ts'
 import type { RecipeId } from './recipe.ts'
@@ -47,51 +48,50 @@ export async function createModelEnds(options: ModelEndsOptions): Promise<ModelE
     ort,
   )
   const runs = createBriefRuns()
-  let tail: Promise<unknown> = Promise.resolve()
+  const head = createHeadQueue({
+    ...spec,
+    maxRows: shardLimits.headRows,
+    async run(parts, nTokens) {
+      const rows = runRows(recipe, nTokens)
+      const buffers = staging.get(rows)
+      binding.input(graphNames.hidden, buffers.input)
+      binding.output(graphNames.logits, buffers.output)
+      if (usesRowZeroPoints(recipe)) binding.input(graphNames.rowZeroPoints, buffers.zeroPoints)
+      buffers.fill(...parts)
+      await runs.run(binding, rows)
+      return buffers
+    },
+  })
+  const reading = new Set<Promise<unknown>>()
   let closing: Promise<void> | null = null
 
-  /** One piece of work after the other, and none after close. */
-  const inTurn = <T>(work: () => Promise<T>): Promise<T> => {
-    if (closing !== null)
-      return Promise.reject(new LlmNodeError('ABORTED', 'The ends of the model are being put away.'))
-    const result = tail.then(work)
-    tail = result.catch(() => {})
-    return result
-  }
-
-  const run = async (hidden: Float32Array, nTokens: number): Promise<Float32Array> => {
-    const buffers = staging.get(runRows(recipe, nTokens))
-    binding.input(graphNames.hidden, buffers.input)
-    binding.output(graphNames.logits, buffers.output)
-    if (usesRowZeroPoints(recipe)) binding.input(graphNames.rowZeroPoints, buffers.zeroPoints)
-    buffers.fill(hidden)
-    await runs.run(binding, runRows(recipe, nTokens))
-    return buffers.take(nTokens)
+  const assertOpen = () => {
+    if (closing !== null) throw new LlmNodeError('ABORTED', 'The ends of the model are being put away.')
   }
 
   return {
     async embed(ids) {
       const wrong = ids.find((id) => !Number.isInteger(id) || id < 0 || id >= spec.vocabSize)
       assertInput(wrong === undefined, `${wrong} is not the id of a token.`)
-      return inTurn(() => readRows(file, packed, spec, ids))
+      assertOpen()
+      const rows = readRows(file, packed, spec, ids)
+      reading.add(rows)
+      return rows.finally(() => reading.delete(rows))
     },
     async logits(hidden) {
-      const { hiddenSize, vocabSize } = spec
-      const nTokens = hidden.length / hiddenSize
-      assertInput(Number.isInteger(nTokens) && nTokens > 0, `${hidden.length} values are not rows of ${hiddenSize}.`)
+      const nTokens = hidden.length / spec.hiddenSize
+      assertInput(
+        Number.isInteger(nTokens) && nTokens > 0,
+        `${hidden.length} values are not rows of ${spec.hiddenSize}.`,
+      )
       assertInput(hidden.every(Number.isFinite), 'The rows hold a value that is not finite.')
-      const logits = new Float32Array(nTokens * vocabSize)
-      for (let row = 0; row < nTokens; row += shardLimits.headRows) {
-        const count = Math.min(shardLimits.headRows, nTokens - row)
-        const rows = hidden.subarray(row * hiddenSize, (row + count) * hiddenSize)
-        logits.set(await inTurn(() => run(rows, count)), row * vocabSize)
-      }
-      return logits
+      assertOpen()
+      return head.logits(hidden)
     },
     finalNorm,
     close() {
       closing ??= (async () => {
-        await tail
+        await Promise.allSettled([head.idle(), ...reading])
         await file.close()
         binding.release()
         staging.release()

@@ -80,6 +80,14 @@ describe.each(cases)('$source $recipe', ({ source, recipe }: { source: string; r
     expect(engine.runner.memory().kvBytes).toBe(0)
   })
 
+  test('logits of several callers in one run of the head', async () => {
+    const rows = [3, 1, 1, 20, 2].map((count) => sampleRows(count, engine.model.spec.hiddenSize))
+    const alone: string[] = []
+    for (const part of rows) alone.push(digestOf(await engine.ends.logits(part)))
+    const both = await Promise.all(rows.map((part) => engine.ends.logits(part)))
+    expect(both.map((part) => digestOf(part))).toEqual(alone)
+  })
+
   test('and with two slots, two threads, and layers on two runners', async () => {
     const spans = spansAt(engine.model.spec.nLayers, [1])
     const runners = await Promise.all(
