@@ -19,6 +19,10 @@ export interface AdvertEntry {
   readonly tombstone: Uint8Array | undefined
   /** Monotonic ms at which this peer was first heard of. */
   readonly sinceMs: number
+  /** The advert before said other layers or another state, or there was none: not only other figures. */
+  readonly isChange: boolean
+  /** Monotonic ms at which the peer gave its last sign of life. */
+  readonly aliveMs: number
 }
 
 /** What an item told. `unknown`: a heartbeat of an advert that is not here: ask for it. */
@@ -69,8 +73,6 @@ export interface AdvertTableOptions {
 
 interface Held extends AdvertEntry {
   readonly link: Uint8Array
-  /** Monotonic ms at which the peer gave its last sign of life. */
-  readonly aliveMs: number
   readonly noticedSilence: boolean
 }
 
@@ -140,6 +142,7 @@ class Table implements AdvertTable {
       aliveMs: nowMs - ageMs,
       noticedSilence: false,
       sinceMs: before?.sinceMs ?? nowMs,
+      isChange: before === undefined || structureOf(before.advert) !== structureOf(advert),
     })
     return 'new'
   }
@@ -204,7 +207,7 @@ class Table implements AdvertTable {
   }
 
   ageMs(entry: AdvertEntry, nowMs: number): number {
-    return nowMs - (this.#held(entry.advert.addressKey)?.aliveMs ?? Number.NEGATIVE_INFINITY)
+    return nowMs - entry.aliveMs
   }
 
   live(nowMs: number): readonly AdvertEntry[] {
@@ -286,4 +289,10 @@ class Table implements AdvertTable {
     this.#refused.add(id)
     return 'full'
   }
+}
+
+/** What others plan with, as one text: all but figures. */
+function structureOf({ serving, relay, reachability }: Advert): string {
+  const spans = serving.map(({ modelId, span, recipe, state }) => [toHex(modelId), span.start, span.end, recipe, state])
+  return JSON.stringify([spans, relay, reachability])
 }

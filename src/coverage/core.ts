@@ -1,3 +1,4 @@
+import { equalBytes } from '../base/bytes.ts'
 import type { Clock } from '../base/clock.ts'
 import { coverageLimits } from '../base/limits.ts'
 import type { Logger } from '../base/logger.ts'
@@ -13,7 +14,7 @@ import { createGossip, type Gossip } from './gossip.ts'
 import { createKeeper, type Keeper } from './keeper.ts'
 import { createOwnAdvert, type OwnAdvert } from './own-advert.ts'
 import { createRoundTrips } from './round-trips.ts'
-import { type SwarmPeer, type SwarmSources, swarmPeers } from './swarm-peers.ts'
+import type { SwarmSources } from './swarm-peers.ts'
 
 export interface SwarmCoreOptions {
   /** VER: name of the network. */
@@ -64,7 +65,7 @@ export async function createSwarmCore(options: SwarmCoreOptions, deps: SwarmCore
   const gossip = await createGossip(network, { ...shared, node: peer, ownKey, onSelf })
   const trips = createRoundTrips()
   const sources: SwarmSources = { table, book, ownKey, isConnected, rttMs: (peerId) => trips.get(peerId) }
-  const neighbours = () => neighboursOf(swarmPeers(sources, clock.monotonicMs()))
+  const neighbours = () => neighboursOf(sources, clock.monotonicMs())
   const spread: Gossip['spread'] = (key, change, spreading) => gossip.spread(key, change, spreading)
   const own = createOwnAdvert({ network, version }, { ...shared, identity, sequence, neighbours, spread })
   book.onPublished(() => gossip.spread(ownKey, 'contact'))
@@ -73,9 +74,15 @@ export async function createSwarmCore(options: SwarmCoreOptions, deps: SwarmCore
 }
 
 /** The nearest measured neighbours, for the advert. */
-function neighboursOf(peers: readonly SwarmPeer[]): Advert['neighbours'] {
-  return peers
-    .flatMap(({ self, rttMs, addressKey }) => (self || rttMs === null ? [] : [{ nodeId: nodeIdOf(addressKey), rttMs }]))
+function neighboursOf({ table, ownKey, rttMs }: SwarmSources, nowMs: number): Advert['neighbours'] {
+  const measured: Advert['neighbours'][number][] = []
+  for (const { advert } of table.live(nowMs)) {
+    const rtt = rttMs(advert.peerId)
+    if (rtt !== null && !equalBytes(advert.addressKey, ownKey)) {
+      measured.push({ nodeId: nodeIdOf(advert.addressKey), rttMs: rtt })
+    }
+  }
+  return measured
     .sort((a, b) => a.rttMs - b.rttMs || (a.nodeId < b.nodeId ? -1 : 1))
     .slice(0, coverageLimits.advertNeighbours)
 }

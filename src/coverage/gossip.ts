@@ -23,7 +23,9 @@ import { createIntake, type Intake } from './intake.ts'
 
 export const ADVERTS_PROTOCOL = '/llm/adverts/1'
 /** Changes that come together travel together; the more peers there are, the longer they wait for each other. */
-const COLLECT = { minMs: 20, maxMs: 3_000, msPerPeer: 3 }
+const COLLECT = { minMs: 20, maxMs: 5_000, msPerPeer: 5 }
+/** What nobody waits for (heartbeats, figures) travels with the next message, or after so long. */
+const PATIENT_MS = 10_000
 /** A digest round that fills its message is followed by another; a swarm at its cap takes eight. */
 const MAX_ROUNDS = 10
 /** A digest waits so long for the one before: two at once would fetch everything twice. */
@@ -91,9 +93,12 @@ class Exchange implements Gossip {
   readonly #intake: Intake
   /** For each neighbour: what to tell it, by hex address key. */
   readonly #outbox = new Map<string, Map<string, Outgoing>>()
+  /** Heartbeats to pass on to all who asked for them, and from whom each came. */
+  readonly #beats = new Map<AdvertEntry['id'], string | undefined>()
   /** Whom each neighbour wants to know of. */
   readonly #reaches = new Map<string, Reach>()
   #cancelTimer: (() => void) | undefined
+  #flushMs = Number.POSITIVE_INFINITY
   #lastSync: Promise<void> = Promise.resolve()
   #stopped = false
 
@@ -129,19 +134,33 @@ class Exchange implements Gossip {
     if (this.#stopped || entry === undefined) return
     const key = toHex(addressKey)
     const isOwn = key === this.#ownKey
+    if (change === 'heartbeat' && !isOwn) {
+      this.#beats.set(entry.id, options.except)
+      this.#flushWithin(PATIENT_MS)
+      return
+    }
     const nPeers = this.#deps.table.size
-    const offer = change === 'advert' && !isOwn && nPeers > coverageLimits.pushedWhole
+    const offer = change === 'advert' && !isOwn && this.#isLarge()
     for (const peerId of this.#receivers(entry, change, { ...options, isOwn })) {
       const box = this.#outbox.get(peerId) ?? new Map<string, Outgoing>()
       this.#outbox.set(peerId, box)
       // An advert carries the rest with it; a tombstone ends everything before.
       if (box.get(key)?.change !== 'advert' || change === 'tombstone') box.set(key, { change, offer })
     }
+    const isPatient = change === 'heartbeat' || (change === 'advert' && !entry.isChange)
     const collectMs = Math.max(COLLECT.minMs, Math.min(COLLECT.maxMs, COLLECT.msPerPeer * nPeers))
-    this.#cancelTimer ??= this.#deps.timers.after(collectMs, () => void this.flush())
+    this.#flushWithin(isPatient ? PATIENT_MS : collectMs)
   }
 
-  /** Of others, heartbeats and contact records go to those who asked for them; the rest goes to a few. */
+  #flushWithin(ms: number): void {
+    const dueMs = this.#nowMs() + ms
+    if (dueMs >= this.#flushMs) return
+    this.#cancelTimer?.()
+    this.#flushMs = dueMs
+    this.#cancelTimer = this.#deps.timers.after(ms, () => void this.flush())
+  }
+
+  /** Contact records of others go to those who are fed; the rest goes to a few. */
   #receivers(
     entry: AdvertEntry,
     change: Change,
@@ -153,10 +172,15 @@ class Exchange implements Gossip {
     )
     if (everybody) return others
     const fed = others.filter((peerId) => feeds.isFed(peerId))
-    if ((change === 'heartbeat' || change === 'contact') && !isOwn) return fed
+    if (change === 'contact' && !isOwn) return fed
     const rest = others.filter((peerId) => !feeds.isFed(peerId))
-    const first = pickRandom(fed, coverageLimits.pushedTo, random)
-    return [...first, ...pickRandom(rest, coverageLimits.pushedTo - first.length, random)]
+    const count = this.#isLarge() ? coverageLimits.offeredTo : coverageLimits.pushedTo
+    const first = pickRandom(fed, count, random)
+    return [...first, ...pickRandom(rest, count - first.length, random)]
+  }
+
+  #isLarge(): boolean {
+    return this.#deps.table.size > coverageLimits.pushedWhole
   }
 
   #isFor(peerId: string, { advert }: AdvertEntry): boolean {
@@ -166,18 +190,13 @@ class Exchange implements Gossip {
   async flush(): Promise<void> {
     this.#cancelTimer?.()
     this.#cancelTimer = undefined
-    const boxes = [...this.#outbox]
+    this.#flushMs = Number.POSITIVE_INFINITY
+    const messages = [...this.neighbours].map((peerId) => this.#newsFor(peerId))
     this.#outbox.clear()
+    this.#beats.clear()
     await Promise.all(
-      boxes.map(async ([peerId, box]) => {
-        const items: GossipItem[] = []
-        const lines: DigestLine[] = []
-        for (const [key, { change, offer }] of box) {
-          const entry = this.#deps.table.get(Buffer.from(key, 'hex'))
-          if (entry === undefined) continue
-          if (offer && entry.tombstone === undefined) lines.push(lineOf(entry))
-          else items.push(...this.#itemsOf(entry, change))
-        }
+      messages.map(async ({ peerId, items, lines }) => {
+        if (items.length + lines.length === 0) return
         try {
           await this.#sendNews(peerId, items, lines)
         } catch (error) {
@@ -185,6 +204,26 @@ class Exchange implements Gossip {
         }
       }),
     )
+  }
+
+  #newsFor(peerId: string): { readonly peerId: string; readonly items: GossipItem[]; readonly lines: DigestLine[] } {
+    const { table, feeds } = this.#deps
+    const items: GossipItem[] = []
+    const lines: DigestLine[] = []
+    for (const [key, { change, offer }] of this.#outbox.get(peerId) ?? []) {
+      const entry = table.get(Buffer.from(key, 'hex'))
+      if (entry === undefined) continue
+      if (offer && entry.tombstone === undefined) lines.push(lineOf(entry))
+      else items.push(...this.#itemsOf(entry, change))
+    }
+    if (!feeds.isFed(peerId)) return { peerId, items, lines }
+    const nowMs = this.#nowMs()
+    for (const [id, from] of this.#beats) {
+      const entry = from === peerId ? undefined : table.byId(id)
+      if (entry?.heartbeat === undefined || entry.advert.peerId === peerId || !this.#isFor(peerId, entry)) continue
+      items.push({ kind: 'heartbeat', ageMs: table.ageMs(entry, nowMs), bytes: entry.heartbeat })
+    }
+    return { peerId, items, lines }
   }
 
   sync(peerId: string): Promise<void> {

@@ -19,8 +19,8 @@ const SYNC_MS = 30_000
 /** The other side of a new connection starts the exchange; when it does not, this one does. */
 const SECOND_SYNC_MS = 1_500
 const MESH_RETRY_MS = 60_000
-/** The more peers there are, the less often each neighbour is measured: at 1,000 every 20 s. */
-const MEASURE_MS_PER_PEER = 20
+/** The more peers there are, the less often each neighbour is measured; a ping costs 1.2 KB with its stream. */
+const MEASURE = { msPerPeer: 300, maxMs: 20_000 }
 /** Neighbours among the nearest that a node in a crowd looks for. */
 const NEAR = 4
 
@@ -122,7 +122,7 @@ class ViewKeeper implements Keeper {
     if (sources.table.expire(nowMs)) this.#changed()
     feeds.choose(sources.table.size)
     await own.tick()
-    const dueMs = nowMs - Math.max(0.5 * this.#tickMs, MEASURE_MS_PER_PEER * sources.table.size)
+    const dueMs = nowMs - Math.max(0.5 * this.#tickMs, Math.min(MEASURE.maxMs, MEASURE.msPerPeer * sources.table.size))
     const measured = [...gossip.neighbours]
       .slice(0, coverageLimits.measured)
       .filter((peerId) => (this.#measured.get(peerId) ?? Number.NEGATIVE_INFINITY) <= dueMs)
@@ -171,11 +171,12 @@ class ViewKeeper implements Keeper {
   async #mesh(): Promise<void> {
     const { sources, gossip, random } = this.#deps
     const nowMs = this.#nowMs()
+    const isFew = gossip.neighbours.size < coverageLimits.meshPeers
+    if (!isFew && sources.table.reach.radii.size === 0) return
     const candidates = swarmPeers(sources, nowMs).filter(
       ({ self, connected, peerId, addrs }) =>
         !self && !connected && addrs.length > 0 && (this.#notBefore.get(peerId) ?? 0) <= nowMs,
     )
-    const isFew = gossip.neighbours.size < coverageLimits.meshPeers
     const chosen =
       this.#nearer(candidates) ?? (isFew ? candidates[Math.floor(random() * candidates.length)] : undefined)
     if (chosen === undefined) return
