@@ -17,7 +17,7 @@ export interface IdentityDescription {
 
 /** The keys of a home, made when it has none; a protected one is opened with LLM_NODE_KEY_PASSWORD. */
 export function openIdentity(home: Home): Promise<Identity> {
-  return loadOrCreateIdentity(home.keysFolder, { nowMs: Date.now(), password: currentPassword() })
+  return loadOrCreateIdentity(home.keysFolder, { nowMs: Date.now(), password: keyPassword() })
 }
 
 /** Of this home (made when it has none yet), or of `address` after checking it. Throws BAD_ADDRESS, HOME_UNUSABLE. */
@@ -46,7 +46,7 @@ export async function exportIdentity(home: Home, file: string, password: string)
     () => false,
   )
   if (taken) throw new LlmNodeError('BAD_INPUT', `${file} is there already.`, { hint: 'Name a new file.' })
-  await writeFileAtomic(file, await exportKeys(home.keysFolder, { password, current: currentPassword() }), 0o600)
+  await writeFileAtomic(file, await exportKeys(home.keysFolder, { password, current: keyPassword() }), 0o600)
 }
 
 export async function importIdentity(home: Home, file: string, password: string): Promise<IdentityDescription> {
@@ -54,14 +54,14 @@ export async function importIdentity(home: Home, file: string, password: string)
     throw new LlmNodeError('BAD_INPUT', `${file} cannot be read.`, { hint: 'Is the name right?', cause })
   })
   await prepareHome(home)
-  await importKeys(home.keysFolder, text, password)
+  await importKeys(home.keysFolder, text, { password, current: keyPassword() })
   return describe(await openIdentity(home))
 }
 
 /** `password` null: takes the protection away. */
 export async function protectIdentity(home: Home, password: string | null): Promise<void> {
   await requireStopped(home)
-  await protectKeys(home.keysFolder, { password, current: currentPassword() })
+  await protectKeys(home.keysFolder, { password, current: keyPassword() })
 }
 
 /** A running node has its keys in memory and would go on with the old ones. */
@@ -70,7 +70,8 @@ async function requireStopped(home: Home): Promise<void> {
   throw new LlmNodeError('HOME_IN_USE', 'A node runs on this home.', { hint: 'Stop it first: llm-node stop' })
 }
 
-function currentPassword(): string | undefined {
+/** Of the keys; never from a flag or a file, which others could read. */
+export function keyPassword(): string | undefined {
   return process.env.LLM_NODE_KEY_PASSWORD
 }
 

@@ -1,15 +1,15 @@
 import { randomBytes } from 'node:crypto'
-import { join } from 'node:path'
 import { z } from 'zod'
 import { fromHex, toHex } from '../base/bytes.ts'
 import { type Config, isNetworkName } from '../base/config.ts'
 import { LlmNodeError } from '../base/errors.ts'
-import { writeFileAtomic } from '../base/files.ts'
 import { p2pLimits } from '../base/limits.ts'
 import { createSecret, type Secret } from '../base/secret.ts'
 import { compareVersions, updateCommand } from '../base/version.ts'
+import { openKeyFiles } from '../p2p/key-files.ts'
 import { networkVersion } from '../p2p/network.ts'
-import { type Home, readIfPresent } from './home.ts'
+import type { Home } from './home.ts'
+import { keyPassword } from './identity.ts'
 import { nodeVersion } from './version.ts'
 
 /** The network a node takes part in. */
@@ -66,8 +66,7 @@ export async function saveNetworkKey(home: Home, name: string, key: Secret): Pro
   if (others.length >= p2pLimits.networkKeys) {
     throw new LlmNodeError('LIMIT', `This home already keeps the keys of ${others.length} networks.`)
   }
-  const keys = [...others, { name, key: toHex(key.reveal()) }]
-  await writeFileAtomic(pathOf(home), `${JSON.stringify({ version: 1, keys }, null, 2)}\n`, 0o600)
+  await writeKeys(home, [...others, { name, key: toHex(key.reveal()) }])
 }
 
 /** Forgets a key: the network of that name is an open one from now on. */
@@ -75,7 +74,7 @@ export async function dropNetworkKey(home: Home, name: string): Promise<void> {
   const keys = await readKeys(home)
   const others = keys.filter((entry) => entry.name !== name)
   if (others.length === keys.length) return
-  await writeFileAtomic(pathOf(home), `${JSON.stringify({ version: 1, keys: others }, null, 2)}\n`, 0o600)
+  await writeKeys(home, others)
 }
 
 export function newNetworkKey(): Secret {
@@ -83,18 +82,11 @@ export function newNetworkKey(): Secret {
 }
 
 async function readKeys(home: Home): Promise<StoredKeys> {
-  const text = await readIfPresent(pathOf(home))
-  if (text === undefined) return []
-  try {
-    return keyFile.parse(JSON.parse(text)).keys
-  } catch {
-    // No cause: its message would quote the file, and the file is a secret.
-    throw new LlmNodeError('HOME_UNUSABLE', `The key file ${pathOf(home)} is damaged.`, {
-      hint: 'Restore it from a backup, or remove it and join again with an invite.',
-    })
-  }
+  const files = await openKeyFiles(home.keysFolder, keyPassword())
+  return (await files.read('networks.json', keyFile))?.keys ?? []
 }
 
-function pathOf(home: Home): string {
-  return join(home.keysFolder, 'networks.json')
+async function writeKeys(home: Home, keys: StoredKeys): Promise<void> {
+  const files = await openKeyFiles(home.keysFolder, keyPassword())
+  await files.write('networks.json', { version: 1, keys })
 }

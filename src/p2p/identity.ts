@@ -1,24 +1,28 @@
-import { generateKeyPairSync, randomBytes } from 'node:crypto'
+import { generateKeyPairSync, hkdfSync, randomBytes } from 'node:crypto'
 import { join } from 'node:path'
 import { generateKeyPair, privateKeyFromProtobuf, privateKeyToProtobuf } from '@libp2p/crypto/keys'
 import { peerIdFromPrivateKey } from '@libp2p/peer-id'
 import { ed25519, x25519 } from '@noble/curves/ed25519.js'
-import type { z } from 'zod'
+import { z } from 'zod'
 import { fromHex, toHex } from '../base/bytes.ts'
-import { LlmNodeError } from '../base/errors.ts'
 import { createSecret, type Secret } from '../base/secret.ts'
 import { encodeAddress } from './address.ts'
-import {
-  addressSchema,
-  loadOrCreate,
-  onionSchema,
-  prepareFolder,
-  type StoredOnionKey,
-  transportSchema,
-  unusable,
-  writeSecret,
-} from './key-files.ts'
-import { openSealed } from './sealed-secret.ts'
+import { openKeyFiles, unusable } from './key-files.ts'
+
+const hex32 = z.string().regex(/^[0-9a-f]{64}$/)
+const onionKeySchema = z.strictObject({ private: hex32, createdMs: z.number().int().nonnegative() })
+export const addressSchema = z.strictObject({ version: z.literal(1), seed: hex32 })
+export const transportSchema = z.strictObject({
+  version: z.literal(1),
+  private: z.string().regex(/^([0-9a-f]{2}){16,512}$/),
+})
+const onionSchema = z.strictObject({
+  version: z.literal(1),
+  current: onionKeySchema,
+  previous: onionKeySchema.nullable(),
+})
+type StoredOnionKey = z.infer<typeof onionKeySchema>
+type StoredOnion = Omit<z.infer<typeof onionSchema>, 'version'>
 
 /** protocol.md §1: the onion key changes weekly, the old one is answered for one day more. */
 const ONION_PERIOD_MS = 7 * 86_400_000
@@ -44,65 +48,56 @@ export interface Identity {
   readonly transportKey: Secret
   /** Ed25519 signature (64 bytes) by the address key. */
   sign(message: Uint8Array): Uint8Array
+  /** 32 bytes that only this identity can make, another key for each purpose. */
+  deriveKey(purpose: string): Secret
   /** The current onion key first, then the previous one while it is still answered. */
   onionKeys(nowMs: number): readonly [OnionKeyPair, ...OnionKeyPair[]]
-  /** Makes a new onion key when the current one is a week old, or `now`. True when it did: publish a new contact record then. */
+  /**
+   * Makes a new onion key when the current one is a week old, or `now`, and forgets one that is no longer answered. True
+   * when there is a new one: publish a new contact record then.
+   */
   rotateOnionKey(nowMs: number, options?: { now?: boolean }): Promise<boolean>
 }
 
 /**
- * The keys in `folder`, made on first use: address.json, transport.json, onion.json, mode 0600, written atomically. A key
- * that is there but cannot be read is never replaced: HOME_UNUSABLE, because a new address would lose the old one.
+ * The keys in `folder`, made on first use: address.json, transport.json, onion.json (key-files.ts). A key that is there
+ * but cannot be read is never replaced: HOME_UNUSABLE, because a new address would lose the old one. Throws AUTH_FAILED
+ * without the password of a protected folder.
  */
 export async function loadOrCreateIdentity(
   folder: string,
   options: { nowMs: number; password?: string | undefined },
 ): Promise<Identity> {
-  await prepareFolder(folder)
-  const address = await loadOrCreate(join(folder, 'address.json'), addressSchema, async () => ({
+  const files = await openKeyFiles(folder, options.password)
+  const address = await files.readOrCreate('address.json', addressSchema, async () => ({
     version: 1 as const,
     seed: randomBytes(32).toString('hex'),
   }))
-  const transport = await loadOrCreate(join(folder, 'transport.json'), transportSchema, async () => ({
+  const transport = await files.readOrCreate('transport.json', transportSchema, async () => ({
     version: 1 as const,
     private: toHex(privateKeyToProtobuf(await generateKeyPair('Ed25519'))),
   }))
-  const onionFile = join(folder, 'onion.json')
-  const onion = await loadOrCreate(onionFile, onionSchema, async () => ({
+  const onion = await files.readOrCreate('onion.json', onionSchema, async () => ({
     version: 1 as const,
     current: newOnionKey(options.nowMs),
     previous: null,
   }))
   const identity = buildIdentity(
-    { addressSeed: await seedOf(address, options.password), transport: transport.private, onion, folder },
-    async (keys) => await writeSecret(onionFile, { version: 1, ...keys }),
+    { addressSeed: address.seed, transport: transport.private, onion, folder },
+    async (keys) => await files.write('onion.json', { version: 1, ...keys }),
   )
   await identity.rotateOnionKey(options.nowMs)
   return identity
 }
 
-/** Throws AUTH_FAILED without the right password. */
-async function seedOf(stored: z.infer<typeof addressSchema>, password: string | undefined): Promise<string> {
-  if (stored.version === 1) return stored.seed
-  if (password === undefined || password === '') {
-    throw new LlmNodeError('AUTH_FAILED', 'The keys of this home are protected with a password.', {
-      hint: 'Give it in the environment variable LLM_NODE_KEY_PASSWORD.',
-    })
-  }
-  return toHex(await openSealed(stored.sealed, password))
-}
-
 interface StoredKeys {
   readonly addressSeed: string
   readonly transport: string
-  readonly onion: { current: StoredOnionKey; previous: StoredOnionKey | null }
+  readonly onion: StoredOnion
   readonly folder: string
 }
 
-function buildIdentity(
-  stored: StoredKeys,
-  saveOnion: (keys: { current: StoredOnionKey; previous: StoredOnionKey | null }) => Promise<void>,
-): Identity {
+function buildIdentity(stored: StoredKeys, saveOnion: (keys: StoredOnion) => Promise<void>): Identity {
   const seed = createSecret(fromHex(stored.addressSeed))
   const addressKey = ed25519.getPublicKey(seed.reveal())
   const transportKey = createSecret(fromHex(stored.transport))
@@ -114,30 +109,40 @@ function buildIdentity(
     peerId: peerIdOf(transportKey, join(stored.folder, 'transport.json')),
     transportKey,
     sign: (message) => ed25519.sign(message, seed.reveal()),
+    deriveKey: (purpose) =>
+      createSecret(new Uint8Array(hkdfSync('sha256', seed.reveal(), '', `llm-node derived key ${purpose}`, 32))),
     onionKeys(nowMs) {
       const [current, previous] = pairs
       return previous !== undefined && nowMs < previous.endsMs ? [current, previous] : [current]
     },
     async rotateOnionKey(nowMs, { now = false } = {}) {
+      const { current, previous } = onion
       // A clock that was set back must not freeze the key: a key from the future counts as old, too.
-      const ageMs = nowMs - onion.current.createdMs
-      if (!now && ageMs >= -ONION_GRACE_MS && ageMs < ONION_PERIOD_MS) return false
-      const next = { current: newOnionKey(nowMs), previous: onion.current }
+      const ageMs = nowMs - current.createdMs
+      const isDue = now || ageMs < -ONION_GRACE_MS || ageMs >= ONION_PERIOD_MS
+      const isForgotten = !isDue && previous !== null && nowMs >= (pairs[1]?.endsMs ?? 0)
+      if (!isDue && !isForgotten) return false
+      const next = isDue ? { current: newOnionKey(nowMs), previous: current } : { current, previous: null }
       await saveOnion(next)
+      // What is no longer answered must not lie about: it would open what was recorded.
+      pairs[1]?.privateKey.wipe()
+      pairs = isDue ? [toPair(next.current), { ...pairs[0], endsMs: nowMs + ONION_GRACE_MS }] : [pairs[0]]
       onion = next
-      pairs = toPairs(next)
-      return true
+      return isDue
     },
   }
 }
 
-function toPairs(onion: { current: StoredOnionKey; previous: StoredOnionKey | null }): [OnionKeyPair, OnionKeyPair?] {
-  const pair = (key: StoredOnionKey, answeredUntilMs: number): OnionKeyPair => {
-    const privateKey = createSecret(fromHex(key.private))
-    return { publicKey: x25519.getPublicKey(privateKey.reveal()), privateKey, endsMs: answeredUntilMs }
-  }
-  const current = pair(onion.current, onion.current.createdMs + ONION_PERIOD_MS + ONION_GRACE_MS)
-  return onion.previous === null ? [current] : [current, pair(onion.previous, onion.current.createdMs + ONION_GRACE_MS)]
+function toPairs({ current, previous }: StoredOnion): [OnionKeyPair, OnionKeyPair?] {
+  const pair = toPair(current)
+  if (previous === null) return [pair]
+  return [pair, { ...toPair(previous), endsMs: current.createdMs + ONION_GRACE_MS }]
+}
+
+function toPair(key: StoredOnionKey): OnionKeyPair {
+  const privateKey = createSecret(fromHex(key.private))
+  const endsMs = key.createdMs + ONION_PERIOD_MS + ONION_GRACE_MS
+  return { publicKey: x25519.getPublicKey(privateKey.reveal()), privateKey, endsMs }
 }
 
 function newOnionKey(nowMs: number): StoredOnionKey {

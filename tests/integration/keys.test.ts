@@ -1,11 +1,15 @@
 /** Keys as people handle them, through the program itself: nothing that it prints or keeps in the open is a secret. */
 import { execFile } from 'node:child_process'
-import { readFile, stat, writeFile } from 'node:fs/promises'
+import { readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { inspect, promisify } from 'node:util'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { p2pLimits } from '../../src/base/limits.ts'
+import { createSecret } from '../../src/base/secret.ts'
+import { locateHome } from '../../src/node/home.ts'
+import { saveNetworkKey } from '../../src/node/networks.ts'
 import { loadOrCreateIdentity } from '../../src/p2p/identity.ts'
+import { openKeyFiles } from '../../src/p2p/key-files.ts'
 import { openSealed, sealedSchema, sealWithPassword } from '../../src/p2p/sealed-secret.ts'
 import { createCleanup, temporaryFolder } from './p2p-helpers.ts'
 
@@ -74,22 +78,65 @@ test('rotated, exported, taken over elsewhere: the same address, and no secret i
   }
 })
 
-test('a password keeps the address key from who only has the file', async () => {
+test('a password keeps every key from who only has the files', async () => {
   const made = await id([])
-  const { seed } = await stored('address.json')
+  await id(['rotate'])
+  await saveNetworkKey(locateHome(home, {}), 'friends', createSecret(new Uint8Array(32).fill(0xab)))
+  const secrets = [...(await secretsOf()), 'ab'.repeat(32)]
+  expect(secrets).toHaveLength(5)
   const env = { LLM_NODE_NEW_PASSWORD: PASSWORD, LLM_NODE_KEY_PASSWORD: PASSWORD }
+  const inFiles = async () => {
+    const texts = await Promise.all(
+      (await readdir(join(home, 'keys'))).map((name) => readFile(join(home, 'keys', name), 'utf8')),
+    )
+    return secrets.filter((secret) => texts.some((text) => text.includes(secret))).length
+  }
+  expect(await inFiles()).toBe(5)
   expect((await id(['protect'], { env: { LLM_NODE_NEW_PASSWORD: 'short' } })).error.code).toBe('BAD_INPUT')
+  expect(await inFiles()).toBe(5)
   expect(await id(['protect'], { env })).toMatchObject({ protected: true })
-  expect(await readFile(join(home, 'keys', 'address.json'), 'utf8')).not.toContain(seed)
-  expect((await stat(join(home, 'keys', 'address.json'))).mode & 0o777).toBe(0o600)
+  expect(await inFiles()).toBe(0)
+  for (const name of await readdir(join(home, 'keys'))) {
+    expect((await stat(join(home, 'keys', name))).mode & 0o777, name).toBe(0o600)
+  }
   expect((await id([])).error).toMatchObject({
     code: 'AUTH_FAILED',
     hint: expect.stringContaining('LLM_NODE_KEY_PASSWORD'),
   })
   expect((await id([], { env: { LLM_NODE_KEY_PASSWORD: 'something else' } })).error.code).toBe('AUTH_FAILED')
-  expect(await id([], { env })).toMatchObject({ address: made.address })
-  expect(await id(['protect', '--off'], { env })).toMatchObject({ protected: false })
-  expect((await stored('address.json')).seed).toBe(seed)
+  expect(await id([], { env })).toMatchObject({ address: made.address, peerId: made.peerId })
+  expect((await id(['rotate'], { env })).address).toBe(made.address)
+  expect(await inFiles()).toBe(0)
+
+  // Another password: the first one is of no use any more.
+  const other = { LLM_NODE_NEW_PASSWORD: 'another four words', LLM_NODE_KEY_PASSWORD: PASSWORD }
+  expect(await id(['protect'], { env: other })).toMatchObject({ protected: true })
+  expect((await id([], { env })).error.code).toBe('AUTH_FAILED')
+  const current = { LLM_NODE_KEY_PASSWORD: 'another four words' }
+  expect(await id(['protect', '--off'], { env: current })).toMatchObject({ protected: false })
+  expect(await id([])).toMatchObject({ address: made.address, peerId: made.peerId })
+  expect((await stored('networks.json')).keys).toEqual([{ name: 'friends', key: 'ab'.repeat(32) }])
+  for (const secret of secrets) expect(output).not.toContain(secret)
+})
+
+test('a protection that was broken off is completed, and no box stands in for another', async () => {
+  await id([])
+  const keys = (name: string) => join(home, 'keys', name)
+  const plain = await readFile(keys('onion.json'), 'utf8')
+  const files = await openKeyFiles(join(home, 'keys'), undefined)
+  await files.protect(PASSWORD)
+  await writeFile(keys('onion.json'), plain)
+  await loadOrCreateIdentity(join(home, 'keys'), { nowMs: Date.now(), password: PASSWORD })
+  expect(await readFile(keys('onion.json'), 'utf8')).toContain('"box"')
+
+  await writeFile(keys('address.json'), await readFile(keys('onion.json')))
+  const load = () => loadOrCreateIdentity(join(home, 'keys'), { nowMs: Date.now(), password: PASSWORD })
+  await expect(load()).rejects.toMatchObject({
+    code: 'HOME_UNUSABLE',
+    message: expect.stringContaining('address.json'),
+  })
+  await rm(keys('lock.json'))
+  await expect(load()).rejects.toMatchObject({ code: 'HOME_UNUSABLE', message: expect.stringContaining('lock.json') })
 })
 
 describe('a sealed secret', () => {

@@ -50,7 +50,7 @@ const importId: CommandModule<GlobalArguments, FileArguments> = {
 
 const protectId: CommandModule<GlobalArguments, GlobalArguments & { off: boolean }> = {
   command: 'protect',
-  describe: 'Protect the address key with a password (start with LLM_NODE_KEY_PASSWORD then)',
+  describe: 'Protect all keys of this home with a password (start with LLM_NODE_KEY_PASSWORD then)',
   builder: (yargs) => yargs.option('off', { type: 'boolean', default: false, describe: 'Take the password away' }),
   async handler(argv) {
     const { protectIdentity } = await import('../../node/identity.ts')

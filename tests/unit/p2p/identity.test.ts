@@ -62,6 +62,20 @@ describe('identity', () => {
     )
   })
 
+  it('forgets a key that is no longer answered, on the disk and in memory', async () => {
+    const identity = await loadOrCreateIdentity(folder, { nowMs })
+    const stored = async () => JSON.parse(await readFile(join(folder, 'onion.json'), 'utf8'))
+    await identity.rotateOnionKey(nowMs + 7 * DAY)
+    const [current, previous] = identity.onionKeys(nowMs + 7 * DAY)
+    expect(await identity.rotateOnionKey(nowMs + 8 * DAY - 1)).toBe(false)
+    expect((await stored()).previous).not.toBeNull()
+    expect(await identity.rotateOnionKey(nowMs + 8 * DAY)).toBe(false)
+    expect((await stored()).previous).toBeNull()
+    expect(previous?.privateKey.reveal().every((byte) => byte === 0)).toBe(true)
+    expect(current.privateKey.reveal().some((byte) => byte !== 0)).toBe(true)
+    expect(identity.onionKeys(nowMs + 8 * DAY)[0].publicKey).toEqual(current.publicKey)
+  })
+
   it('rotates at load when a week has passed, and when the clock was set back by years', async () => {
     const first = await loadOrCreateIdentity(folder, { nowMs })
     const later = await loadOrCreateIdentity(folder, { nowMs: nowMs + 30 * DAY })
