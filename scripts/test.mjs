@@ -42,6 +42,7 @@ function main() {
     ['lint', 'biome', ['check', '--error-on-warnings', '.']],
     ['types', 'tsc', ['--noEmit']],
     ['types of the pages', 'tsc', ['--noEmit', '-p', 'web']],
+    ['types of their tests', 'tsc', ['--noEmit', '-p', 'tests/web']],
     ['dead code', 'knip', ['--no-progress']],
   ]
   const failedChecks = checks.filter(([name, tool, args]) => {

@@ -127,11 +127,14 @@ export const texts = {
     inexactAbout: 'The nodes compute in different ways; the answer may differ in places from that of one machine.',
     failovers: (n: number) =>
       `The way was changed ${n === 1 ? 'once' : n === 2 ? 'twice' : `${n} times`}; the answer went on.`,
+    waitsFor: (layers: string) =>
+      `Nobody holds layers ${layers} now. The answer waits, and goes on when somebody does.`,
     failover: (spans: string, reason: string) =>
       `Layers ${spans} failed (${reason}). The answer moved to another node and went on.`,
     states: {
       starting: 'finding a way',
       running: 'running',
+      suspended: 'waiting for missing layers',
       done: 'done',
       stopped: 'stopped',
       failed: 'failed',
@@ -151,6 +154,7 @@ export const texts = {
     columns: { name: 'Name', layers: 'Layers', rtt: 'Round trip', path: 'Way', state: 'State', version: 'Version' },
     direct: 'direct',
     relay: 'through a relay',
+    qualities: { good: 'good', fair: 'fair', poor: 'poor' },
     notConnected: 'not connected',
     noLayers: 'none',
     rename: 'Give a name',

@@ -28,6 +28,8 @@ export interface HttpServerOptions {
 export interface HttpServer {
   /** "http://127.0.0.1:5560", as this machine reaches it. */
   readonly url: string
+  /** Cuts every connection that is open now. */
+  dropConnections(): void
   close(): void
 }
 
@@ -82,6 +84,7 @@ export async function listenHttp(
   const name = config.host === '0.0.0.0' ? '127.0.0.1' : config.host === '::' ? '::1' : config.host
   return {
     url: `http://${name.includes(':') ? `[${name}]` : name}:${port}`,
+    dropConnections: () => server.closeAllConnections(),
     close() {
       server.close()
       server.closeAllConnections()

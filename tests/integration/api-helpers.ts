@@ -18,6 +18,8 @@ export interface ApiNode {
   readonly url: string
   /** Multiaddrs for the bootstrap list of others. */
   readonly listening: readonly string[]
+  /** Cuts every connection of a client; new ones are taken. */
+  dropConnections(): void
 }
 
 export interface ApiNodeOptions {
@@ -52,5 +54,5 @@ export async function startApiNode(cleanup: Cleanup, options: ApiNodeOptions = {
     { node, logger: silentLogger },
   )
   cleanup.add(async () => server.close())
-  return { home, node, url: server.url, listening: node.listening() }
+  return { home, node, url: server.url, listening: node.listening(), dropConnections: server.dropConnections }
 }

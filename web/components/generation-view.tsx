@@ -5,7 +5,8 @@ import { RouteLine } from './route-line.tsx'
 
 /** An answer's way, its speed, and what happened to it. */
 export function GenerationView({ generation }: { generation: GenerationBody }) {
-  const { model, state, hops, tokens, tokensPerSecond, exact, profile, failovers, lastFailover, error } = generation
+  const { model, state, hops, tokens, tokensPerSecond, exact, profile, failovers, lastFailover, waitsFor, error } =
+    generation
   const isRunning = state === 'running' || state === 'starting'
   return (
     <article class="generation" data-state={state}>
@@ -32,6 +33,11 @@ export function GenerationView({ generation }: { generation: GenerationBody }) {
           {lastFailover === null
             ? texts.pipeline.failovers(failovers)
             : texts.pipeline.failover(lastFailover.spans.map(formatSpan).join(', '), lastFailover.reason)}
+        </p>
+      )}
+      {state === 'suspended' && (
+        <p class="banner banner-warn" role="status">
+          {texts.pipeline.waitsFor(waitsFor.join(', '))}
         </p>
       )}
       {error !== null && (

@@ -27,7 +27,7 @@ export const demo = signal<DemoBody | null>(null)
 export const speeds = signal<readonly number[]>([])
 
 export const running = computed(() =>
-  generations.value.filter(({ state }) => state === 'running' || state === 'starting'),
+  generations.value.filter(({ state }) => ['starting', 'running', 'suspended'].includes(state)),
 )
 
 /** How people call a peer: its petname, "this node", or the beginning of its address. */

@@ -1,7 +1,21 @@
 import DOMPurify from 'dompurify'
 import { Marked } from 'marked'
 
-const marked = new Marked({ gfm: true, breaks: true, async: false })
+const escapes: Readonly<Record<string, string>> = {
+  '&': '&amp;',
+  '<': '&lt;',
+  '>': '&gt;',
+  '"': '&quot;',
+  "'": '&#39;',
+}
+const asText = (text: string) => text.replaceAll(/[&<>"']/g, (character) => escapes[character] ?? character)
+
+/** Markup that a model writes itself is shown as the text that it is, and a picture as its description. */
+const marked = new Marked({
+  gfm: true,
+  breaks: true,
+  renderer: { html: ({ text }) => asText(text), image: ({ text }) => asText(text) },
+})
 
 /** What an answer may be made of. No images, styles, forms or frames: nothing that loads, asks or looks like the page. */
 const allowed = {

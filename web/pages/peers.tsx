@@ -103,9 +103,10 @@ function Peer({ peer, onError }: { peer: PeerBody; onError: (error: unknown) => 
   )
 }
 
-function pathText({ connected, relayed }: PeerBody): string {
+function pathText({ connected, relayed, quality }: PeerBody): string {
   if (!connected) return words.notConnected
-  return relayed ? words.relay : words.direct
+  const way = relayed ? words.relay : words.direct
+  return quality === null ? way : `${way}, ${words.qualities[quality]}`
 }
 
 function Fact({ name, text }: { name: string; text: string }) {

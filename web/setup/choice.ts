@@ -8,6 +8,7 @@ export const choice = signal({
   /** Empty: the bundled one. */
   model: '',
   other: '',
+  /** Empty: the recommended ones. */
   layers: '',
   ends: true,
 })

@@ -29,13 +29,13 @@ export function LayersStep({ state: { plan }, back, act }: StepProps) {
         <legend class="hidden">{words.title}</legend>
         {plan.recommended !== null && (
           <Option
-            isChosen={layers === best}
+            isChosen={choice.value.layers === ''}
             choose={() => choose({ layers: '' })}
             name={`${words.recommended}: ${texts.pipeline.layers(plan.recommended.layers.replace('-', '–'))}`}
             about={`${words.why(plan.recommended.reason)} ${costText(plan.recommended)}`}
           />
         )}
-        <Own plan={plan} layers={layers} isChosen={layers !== best && layers !== 'none'} />
+        <Own plan={plan} layers={layers} isChosen={choice.value.layers !== '' && layers !== 'none'} />
         <Option isChosen={layers === 'none'} choose={() => choose({ layers: 'none' })} name={words.only} about="" />
       </fieldset>
       {layers !== 'none' && (
