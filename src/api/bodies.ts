@@ -124,6 +124,7 @@ export const sessionBody = z.object({
   length: z.int(),
   steps: z.int(),
   decodeMs: z.number().nullable(),
+  quietMs: z.number().meta({ description: 'Since its last step ended; a chat between two turns keeps its session.' }),
 })
 
 export const sessionsBody = z.object({ sessions: z.array(sessionBody).readonly() })
@@ -143,7 +144,13 @@ export const generationBody = z
   .object({
     id: z.string().meta({ description: 'Of an answer of /v1: its id.' }),
     model: z.string(),
-    state: z.enum(['starting', 'running', 'done', 'stopped', 'failed']),
+    state: z.enum(['starting', 'running', 'suspended', 'done', 'stopped', 'failed']).meta({
+      description: 'suspended: nobody holds some layers; it goes on when somebody does.',
+    }),
+    waitsFor: z
+      .array(z.string())
+      .readonly()
+      .meta({ description: 'The layers that are missing, "4-7", while suspended.' }),
     startedMs: z.int().meta({ description: 'Unix ms.' }),
     hops: z.array(hopBody).readonly(),
     profile: profileName.nullable(),

@@ -1,5 +1,4 @@
 import type { Clock } from '../base/clock.ts'
-import type { ModelEntry } from '../base/config.ts'
 import { downloadLimits, onionLimits } from '../base/limits.ts'
 import type { Logger } from '../base/logger.ts'
 import { formatSpan, type Span } from '../base/span.ts'
@@ -42,6 +41,9 @@ export interface CareDeps {
 }
 
 const LOOK_MS = 15_000
+/** Less free memory than this share: models that nobody uses make room. */
+const SHORT_MEMORY = 0.1
+const IDLE_MS = 600_000
 
 export function realCareDeps(): Pick<CareDeps, 'detect' | 'othersLoad' | 'random' | 'fetch'> {
   return {
@@ -68,6 +70,7 @@ class Caretaker implements Care {
   /** When each model came to the layers it has, monotonic ms. */
   readonly #since = new Map<string, number>()
   readonly #planned = new Map<string, Planned>()
+  readonly #usedMs = new Map<string, number>()
   #asked: boolean
   #reason: PauseReason | null = null
   #moving: Care['moving'] = null
@@ -86,7 +89,7 @@ class Caretaker implements Care {
   }
 
   start(): void {
-    for (const { name } of this.#parts.models) this.#since.set(name, this.#deps.clock.monotonicMs())
+    for (const { entry } of this.#parts.models) this.#since.set(entry.folder, this.#deps.clock.monotonicMs())
     this.#timer = setInterval(() => void this.look(), LOOK_MS)
     this.#timer.unref()
   }
@@ -101,7 +104,7 @@ class Caretaker implements Care {
     const { logger } = this.#deps
     const pausing = this.#decidePause().catch((err) => logger.warn({ err }, 'whether to serve could not be decided'))
     if (this.#moving !== null || this.#stopping.signal.aborted) return pausing
-    this.#work = pausing.then(() => this.#lookForMoves())
+    this.#work = pausing.then(() => this.#makeRoom()).then(() => this.#lookForMoves())
     return this.#work
   }
 
@@ -128,25 +131,39 @@ class Caretaker implements Care {
     await service.pause(this.#reason?.text ?? null)
   }
 
+  /** When memory is short, the model that has been idle longest is put away; never a pinned one, never the last. */
+  async #makeRoom(): Promise<void> {
+    const { service, clock, detect, logger } = this.#deps
+    const { models, config } = this.#parts
+    const nowMs = clock.monotonicMs()
+    for (const model of models) if (service.isUsed(model)) this.#usedMs.set(model.entry.folder, nowMs)
+    const { memory } = shareOf(await detect(this.#home.modelsFolder), config, 0)
+    if (memory.freeBytes >= SHORT_MEMORY * memory.totalBytes || models.length < 2) return
+    const lastUseMs = ({ entry: { folder } }: LoadedModel) =>
+      this.#usedMs.get(folder) ?? this.#since.get(folder) ?? nowMs
+    const [idlest] = models
+      .filter(({ entry }) => !entry.pinned)
+      .filter((model) => nowMs - lastUseMs(model) >= IDLE_MS)
+      .sort((a, b) => lastUseMs(a) - lastUseMs(b))
+    if (idlest === undefined) return
+    const minutes = Math.floor((nowMs - lastUseMs(idlest)) / 60_000)
+    const reason = `Memory was short and nobody had used it for ${minutes} minutes.`
+    logger.warn({ model: idlest.name, minutes }, 'memory is short: an idle model is put away')
+    await service.putAway(idlest, reason)
+  }
+
   async #lookForMoves(): Promise<void> {
     const { config, models } = this.#parts
     if (!config.care.move || this.#reason !== null) return
     for (const model of [...models]) {
-      const entry = await this.#entryOf(model)
-      if (entry === undefined || entry.pinned || model.layers === undefined) continue
+      if (model.entry.pinned || model.layers === undefined) continue
       const move = await this.#decide(model)
-      if (move === undefined) this.#planned.delete(model.name)
-      else if (this.#isDue(model.name)) await this.#make(model, entry, move)
+      if (move === undefined) this.#planned.delete(model.entry.folder)
+      else if (this.#isDue(model.entry.folder)) await this.#make(model, move)
     }
   }
 
-  /** The configuration as it is now: `setup` may have changed it while the node ran. */
-  async #entryOf({ name, holding }: LoadedModel): Promise<ModelEntry | undefined> {
-    const { models } = await loadConfig(this.#home, { env: {} })
-    return models.find((entry) => entry.name === name && holding.recipe.startsWith(`${entry.recipe}/`))
-  }
-
-  async #decide({ name, holding, layers, askable }: LoadedModel): Promise<Move | undefined> {
+  async #decide({ entry, holding, layers, askable }: LoadedModel): Promise<Move | undefined> {
     if (layers === undefined) return undefined
     const { swarm, identity, config } = this.#parts
     const peers = assignedOf(swarm.holders(holding.modelId, holding.recipe))
@@ -157,20 +174,20 @@ class Caretaker implements Care {
       nLayers: holding.spec.nLayers,
       maxHops: onionLimits.computeHops,
       fits: fitsHere(holding, machine, askable !== undefined),
-      stayedMs: clock.monotonicMs() - (this.#since.get(name) ?? clock.monotonicMs()),
+      stayedMs: clock.monotonicMs() - (this.#since.get(entry.folder) ?? clock.monotonicMs()),
     })
   }
 
   /** A move waits a random while first, and is decided anew then: the first mover makes the others stay. */
-  #isDue(name: string): boolean {
+  #isDue(folder: string): boolean {
     const { clock, random } = this.#deps
-    const planned = this.#planned.get(name)
+    const planned = this.#planned.get(folder)
     if (planned !== undefined) return clock.monotonicMs() >= planned.dueMs
-    this.#planned.set(name, { dueMs: clock.monotonicMs() + moveDelayMs(random()) })
+    this.#planned.set(folder, { dueMs: clock.monotonicMs() + moveDelayMs(random()) })
     return false
   }
 
-  async #make({ name }: LoadedModel, entry: ModelEntry, { span, reason }: Move): Promise<void> {
+  async #make({ name, entry }: LoadedModel, { span, reason }: Move): Promise<void> {
     const { service, logger, clock, fetch } = this.#deps
     const { signal } = this.#stopping
     const facts = { model: name, from: entry.layers, to: formatSpan(span), reason }
@@ -185,9 +202,9 @@ class Caretaker implements Care {
     } catch (err) {
       if (!signal.aborted) logger.warn({ err, ...facts }, 'the move failed; tried again later')
     } finally {
-      this.#planned.delete(name)
+      this.#planned.delete(entry.folder)
       // Also after a failure: no attempt every few seconds.
-      this.#since.set(name, clock.monotonicMs())
+      this.#since.set(entry.folder, clock.monotonicMs())
       this.#moving = null
     }
   }

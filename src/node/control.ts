@@ -4,9 +4,10 @@ import { formatSpan } from '../base/span.ts'
 import { compareVersions, updateCommand } from '../base/version.ts'
 import { mapCoverage } from '../coverage/map.ts'
 import { parseAddressUri } from '../p2p/address.ts'
-import { answer } from './askables.ts'
+import { ADMIN, answer, answerAgain, runOf } from './askables.ts'
 import type { Care } from './care.ts'
 import { withErrorEvent } from './events.ts'
+import { newAnswerId } from './generations.ts'
 import type { LayerService } from './layer-service.ts'
 import { linkQuality } from './link-quality.ts'
 import type { LoadedModel } from './load-model.ts'
@@ -37,6 +38,7 @@ export function createControl(parts: ServingParts, onStop: () => void): NodeCont
     ping: (target, signal) => pingAddress(parts, parseAddressUri(target), { signal, withinMs: PING_MS }),
     sessions: () => parts.hops.sessions,
     generations: () => parts.generations.list(),
+    stopGeneration: (id) => parts.generations.stop(id),
     ask: (request, signal) => withErrorEvent(askHere(parts, request, signal)),
     async pause(asked) {
       await parts.care.pause(asked)
@@ -48,8 +50,20 @@ export function createControl(parts: ServingParts, onStop: () => void): NodeCont
 
 async function* askHere(parts: NodeParts, request: CheckedAskRequest, signal: AbortSignal): AsyncGenerator<AskEvent> {
   const askables = parts.models.flatMap((model) => model.askable ?? [])
-  const name = request.model ?? askables[0]?.name ?? ''
-  yield* parts.generations.follow(name, answer(askables, request, signal, entryDeps(parts), parts.config.privacy))
+  const model = request.model ?? askables[0]?.name ?? ''
+  const stopper = new AbortController()
+  const run = { signal: AbortSignal.any([signal, stopper.signal]) }
+  const deps = entryDeps(parts)
+  const { resume } = request
+  if (resume !== undefined) {
+    const { id } = await parts.transcripts.open(resume === '' ? undefined : resume, ADMIN)
+    const again = answerAgain(askables, { ...runOf(request), ...run, id, owner: ADMIN }, parts.transcripts, deps)
+    yield* parts.generations.follow({ model, id, stop: () => stopper.abort() }, again)
+    return
+  }
+  const id = newAnswerId()
+  const events = answer(askables, request, { ...run, id }, deps, parts.config.privacy)
+  yield* parts.generations.follow({ model, id, stop: () => stopper.abort() }, events)
 }
 
 function status(parts: ServingParts): StatusBody {
@@ -113,6 +127,10 @@ function health(parts: ServingParts, nPeers: number): StatusBody['health'] {
   if (moving !== null) {
     const text = `Moves to layers ${formatSpan(moving.span)} of ${moving.model}, where the swarm needs it more.`
     lines.push({ ok: true, text, next: 'To stay instead: llm-node config set care.move false' })
+  }
+  for (const { name, reason } of parts.service.away) {
+    const next = 'Free memory and start the node again, or hold fewer layers: llm-node plan'
+    lines.push({ ok: false, text: `${name} is not in memory. ${reason}`, next })
   }
   lines.push(...versionHealth(parts))
   if (parts.swarm.duplicated) {

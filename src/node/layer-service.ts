@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { ModelEntry } from '../base/config.ts'
+import { isLlmNodeError } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
 import type { ServingState } from '../coverage/map.ts'
 import type { Home } from './home.ts'
@@ -8,10 +9,24 @@ import type { NodeParts } from './parts.ts'
 import { mayForward } from './privacy.ts'
 import { servingOf } from './serving.ts'
 
+export interface AwayModel {
+  readonly name: string
+  readonly reason: string
+}
+
 /** The layers that this node computes for others: in memory, offered to hops, told to the swarm. */
 export interface LayerService {
-  /** Loads every model of the configuration. Throws what loading throws. */
+  /**
+   * Loads the models of the configuration: pinned ones first, then the newest. Those for which there is no memory then
+   * stay on the disk, as long as one is loaded. Throws what loading throws.
+   */
   load(): Promise<void>
+  /** Models of the configuration that are not in memory, and why. */
+  readonly away: readonly AwayModel[]
+  /** Sessions of others or answers of this node's own run on it. */
+  isUsed(model: LoadedModel): boolean
+  /** Frees a model's memory; its files stay. Nobody may be using it. */
+  putAway(model: LoadedModel, reason: string): Promise<void>
   /** Says to the swarm what is served now, and how this node is reached. */
   publish(): Promise<void>
   /** Why it serves nobody for now; null: it serves. */
@@ -27,69 +42,119 @@ export interface LayerService {
 
 const DRAIN_MS = 120_000
 const DRAIN_LOOK_MS = 200
+/** A session that has not stepped for so long belongs to a chat whose user is reading: its next turn takes another route. */
+const QUIET_MS = 5_000
 
 export function createLayerService(parts: NodeParts, home: Home, deps: { logger: Logger }): LayerService {
-  const { config, models, hops, swarm, guest } = parts
-  const leaving = new Set<LoadedModel>()
-  let paused: string | null = null
+  return new Service(parts, home, deps.logger)
+}
 
-  const offer = ({ name, notes, holding, numericsClass, layers }: LoadedModel) => {
-    for (const note of notes) deps.logger.warn({ model: name }, note)
-    if (layers === undefined || guest) return
+class Service implements LayerService {
+  readonly #parts: NodeParts
+  readonly #home: Home
+  readonly #logger: Logger
+  readonly #leaving = new Set<LoadedModel>()
+  readonly #away: AwayModel[] = []
+  #paused: string | null = null
+
+  constructor(parts: NodeParts, home: Home, logger: Logger) {
+    this.#parts = parts
+    this.#home = home
+    this.#logger = logger
+  }
+
+  get away(): readonly AwayModel[] {
+    return this.#away
+  }
+
+  get paused(): string | null {
+    return this.#paused
+  }
+
+  async load(): Promise<void> {
+    const { config, models, guest } = this.#parts
+    for (const entry of byImportance(config.models)) {
+      if (guest && !entry.ends) continue
+      try {
+        await this.#add(entry)
+      } catch (error) {
+        if (models.length === 0 || !isLlmNodeError(error, 'OUT_OF_MEMORY')) throw error
+        this.#away.push({ name: entry.name, reason: error.message })
+      }
+    }
+  }
+
+  async publish(): Promise<void> {
+    const { config, swarm, peer, guest } = this.#parts
+    if (guest) return
+    const reachability = peer.reachability().word
+    const relay = config.network.relay && mayForward(reachability)
+    const stateOf = (model: LoadedModel): ServingState =>
+      this.#paused !== null || this.#leaving.has(model) ? 'draining' : 'online'
+    await swarm.publish(servingOf(this.#parts, stateOf), { relay, reachability })
+  }
+
+  async pause(reason: string | null): Promise<void> {
+    if (reason === this.#paused) return
+    const changes = (reason === null) !== (this.#paused === null)
+    this.#paused = reason
+    this.#parts.hops.accept(reason === null)
+    if (changes) await this.publish()
+  }
+
+  isUsed({ name, holding }: LoadedModel): boolean {
+    const { hops, generations } = this.#parts
+    return (
+      hops.sessions.some(({ modelId, quietMs }) => modelId === holding.modelIdHex && quietMs < QUIET_MS) ||
+      generations.list().some(({ model, state }) => model === name && (state === 'starting' || state === 'running'))
+    )
+  }
+
+  async putAway(model: LoadedModel, reason: string): Promise<void> {
+    await this.#withdraw(model)
+    await this.#remove(model)
+    this.#away.push({ name: model.name, reason })
+    await this.publish()
+  }
+
+  async exchange(entry: ModelEntry, { signal }: { signal: AbortSignal }): Promise<void> {
+    const old = this.#parts.models.find((model) => model.entry.folder === entry.folder)
+    if (old !== undefined) {
+      await this.#withdraw(old)
+      const deadlineMs = performance.now() + DRAIN_MS
+      while (this.isUsed(old) && performance.now() < deadlineMs) await delay(DRAIN_LOOK_MS, undefined, { signal })
+      // Both at once may not fit into memory.
+      await this.#remove(old)
+    }
+    await this.#add(entry)
+    await this.publish()
+  }
+
+  async #add(entry: ModelEntry): Promise<void> {
+    const { config, models, hops, guest } = this.#parts
+    const model = await loadModel(entry, this.#home.modelsFolder, config)
+    models.push(model)
+    for (const note of model.notes) this.#logger.warn({ model: model.name }, note)
+    if (model.layers === undefined || guest) return
+    const { holding, numericsClass, layers } = model
     hops.serve({ modelId: holding.modelId, numericsClass, runner: layers.runner })
   }
-  const stateOf = (model: LoadedModel): ServingState => (paused !== null || leaving.has(model) ? 'draining' : 'online')
-  const publish = async () => {
-    if (guest) return
-    const reachability = parts.peer.reachability().word
-    await swarm.publish(servingOf(parts, stateOf), {
-      relay: config.network.relay && mayForward(reachability),
-      reachability,
-    })
-  }
-  const isUsed = ({ name, holding }: LoadedModel) =>
-    hops.sessions.some(({ modelId }) => modelId === holding.modelIdHex) ||
-    parts.generations.list().some(({ model, state }) => model === name && (state === 'starting' || state === 'running'))
 
-  return {
-    publish,
-    get paused() {
-      return paused
-    },
-    async load() {
-      for (const entry of config.models) {
-        if (guest && !entry.ends) continue
-        const model = await loadModel(entry, home.modelsFolder, config)
-        models.push(model)
-        offer(model)
-      }
-    },
-    async pause(reason) {
-      if (reason === paused) return
-      const changes = (reason === null) !== (paused === null)
-      paused = reason
-      hops.accept(reason === null)
-      if (changes) await publish()
-    },
-    async exchange(entry, { signal }) {
-      const old = models.find(
-        ({ name, holding }) => name === entry.name && holding.recipe.startsWith(`${entry.recipe}/`),
-      )
-      if (old !== undefined) {
-        leaving.add(old)
-        hops.withdraw(old.holding.modelId)
-        await publish()
-        const deadlineMs = performance.now() + DRAIN_MS
-        while (isUsed(old) && performance.now() < deadlineMs) await delay(DRAIN_LOOK_MS, undefined, { signal })
-        models.splice(models.indexOf(old), 1)
-        leaving.delete(old)
-        // Both at once may not fit into memory.
-        await old.close()
-      }
-      const model = await loadModel(entry, home.modelsFolder, config)
-      models.push(model)
-      offer(model)
-      await publish()
-    },
+  async #withdraw(model: LoadedModel): Promise<void> {
+    this.#leaving.add(model)
+    this.#parts.hops.withdraw(model.holding.modelId)
+    await this.publish()
   }
+
+  async #remove(model: LoadedModel): Promise<void> {
+    const { models } = this.#parts
+    models.splice(models.indexOf(model), 1)
+    this.#leaving.delete(model)
+    await model.close()
+  }
+}
+
+/** What the owner chose by hand, then what was set up last. */
+function byImportance(entries: readonly ModelEntry[]): ModelEntry[] {
+  return [...entries].reverse().sort((a, b) => Number(b.pinned) - Number(a.pinned))
 }

@@ -18,6 +18,8 @@ import { detectMemoryShare } from './share.ts'
 /** A model of this home in memory: its layers, its ends, or both. */
 export interface LoadedModel {
   readonly name: string
+  /** What the configuration says of it. */
+  readonly entry: ModelEntry
   readonly holding: Holding
   readonly spec: ModelSpec
   /** 32 bytes. */
@@ -69,6 +71,7 @@ export async function loadModel(
         }
   return {
     name: entry.name,
+    entry,
     holding,
     spec,
     numericsClass: own,

@@ -21,6 +21,8 @@ export interface HopSessionInfo {
   readonly length: number
   readonly steps: number
   readonly decodeMs: number | null
+  /** Ms since its last step ended; 0 during one. A chat between two turns keeps its session. */
+  readonly quietMs: number
 }
 
 export interface HopServer extends ComputeService {
@@ -36,10 +38,13 @@ export interface HopServer extends ComputeService {
   readonly freeKvTokens: number
 }
 
-interface OpenSession extends HopSessionInfo {
+interface OpenSession extends Omit<HopSessionInfo, 'quietMs'> {
   length: number
   steps: number
   decodeMs: number | null
+  /** Steps under way, and when the last one ended. */
+  underWay: number
+  lastMs: number
   readonly predecessor: string
 }
 
@@ -66,9 +71,7 @@ export function createHopServer({ onSessions = () => {} }: { onSessions?: () => 
       accepting = open
     },
     get sessions() {
-      return [...sessions].map(({ modelId, span, maxContext, length, steps, decodeMs }) => {
-        return { modelId, span, maxContext, length, steps, decodeMs }
-      })
+      return [...sessions].map(describe)
     },
     get decode() {
       return { steps: decode.steps, meanMs: decode.steps === 0 ? null : decode.totalMs / decode.steps }
@@ -97,15 +100,7 @@ export function createHopServer({ onSessions = () => {} }: { onSessions?: () => 
       if (!accepting) throw new LlmNodeError('KV_FULL', 'This node takes no new session now.')
       admitPredecessor(model, sessions, predecessor, maxContext)
       const kv = model.runner.openSession({ span, maxContext, longRope })
-      const info: OpenSession = {
-        modelId: toHex(modelId),
-        span,
-        maxContext,
-        length: 0,
-        steps: 0,
-        decodeMs: null,
-        predecessor,
-      }
+      const info = freshSession({ modelId: toHex(modelId), span, maxContext, predecessor })
       sessions.add(info)
       onSessions()
       return openSession(kv, info, {
@@ -123,6 +118,14 @@ export function createHopServer({ onSessions = () => {} }: { onSessions?: () => 
   }
 }
 
+function freshSession(what: Pick<OpenSession, 'modelId' | 'span' | 'maxContext' | 'predecessor'>): OpenSession {
+  return { ...what, length: 0, steps: 0, decodeMs: null, underWay: 0, lastMs: performance.now() }
+}
+
+function describe({ underWay, lastMs, predecessor: _, ...session }: OpenSession): HopSessionInfo {
+  return { ...session, quietMs: underWay > 0 ? 0 : performance.now() - lastMs }
+}
+
 /** A KV session as the hop sees it, keeping `info` up to date. */
 function openSession(
   kv: KvSession,
@@ -138,7 +141,11 @@ function openSession(
     },
     async forward(pos, hidden) {
       const startedMs = performance.now()
-      const rows = await kv.forward(pos, hidden)
+      info.underWay++
+      const rows = await kv.forward(pos, hidden).finally(() => {
+        info.underWay--
+        info.lastMs = performance.now()
+      })
       info.length = kv.length
       if (hidden.length <= on.hiddenSize * pipelineLimits.decodeRows) {
         const ms = performance.now() - startedMs

@@ -1,5 +1,6 @@
 /** A running node that looks after itself: real nodes on loopback, real layers; only the waiting is shortened. */
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { afterEach, expect, test } from 'vitest'
 import type { AskResult } from '../../src/api/types.ts'
 import { parseConfig } from '../../src/base/config.ts'
@@ -13,6 +14,7 @@ import { createCleanup, eventually, temporaryFolder } from './p2p-helpers.ts'
 const cleanup = createCleanup()
 afterEach(() => cleanup.run())
 
+const goldenModel = fileURLToPath(new URL('../golden/qwen3-tied-bf16', import.meta.url))
 const HOUR_MS = 3_600_000
 
 function createClock() {
@@ -128,4 +130,41 @@ test('outside its hours a node serves nobody from the start', async () => {
   const hour = (offset: number) => `${String((now.getHours() + offset) % 24).padStart(2, '0')}:00`
   const { node } = await start({ layers: '0-1', care: { hours: `${hour(2)}-${hour(3)}` } })
   expect(node.control.status().paused).toContain('outside its hours')
+})
+
+test('short of memory, an idle model makes room; a pinned one never', async () => {
+  const home = locateHome(join(await temporaryFolder(cleanup), 'home'), {})
+  await prepareHome(home)
+  const signal = AbortSignal.timeout(30_000)
+  const base = { model: bundledModel(), layers: '0-1', ends: false, signal } as const
+  await setupModel(home, parseConfig({}), { ...base, recipe: 'f32', pinned: true })
+  const other = { ...base, model: goldenModel, recipe: 'q8' } as const
+  await setupModel(home, await loadConfig(home, { env: {} }), other)
+  const clock = createClock()
+  let freeBytes = 1e9
+  const detect = async () => ({
+    cpu: { model: null, cores: 1, features: new Set<string>() },
+    memory: { totalBytes: 4e9, freeBytes, limitedBy: 'machine' as const },
+    disk: null,
+    gpus: [],
+    battery: null,
+  })
+  const overrides = { network: { name: 'care-test', mdns: false, host: '127.0.0.1', port: 0 }, engine: { kvMiB: 16 } }
+  const node = await createNode({ home, env: {}, overrides }, { logger: silentLogger, care: { clock, detect } })
+  cleanup.add(() => node.stop())
+  await node.start()
+  const recipes = () => node.control.status().models.map(({ recipe }) => recipe)
+  expect(recipes()).toEqual(['f32/1', 'q8/1'])
+  freeBytes = 0.1e9
+  await node.care.look()
+  expect(recipes()).toEqual(['f32/1', 'q8/1'])
+  clock.pass(700_000)
+  await node.care.look()
+  expect(recipes()).toEqual(['f32/1'])
+  expect(node.control.status().health.map(({ text }) => text)).toContainEqual(
+    expect.stringContaining('Memory was short'),
+  )
+  clock.pass(700_000)
+  await node.care.look()
+  expect(recipes()).toEqual(['f32/1'])
 })
