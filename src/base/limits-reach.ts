@@ -36,6 +36,8 @@ export const linkLimits = {
   comparing: 2,
   /** No answer for that long counts as lost. */
   tripMs: 1_500,
+  /** A link must answer within that when another one to the same peer has ended: less than a gap may last. */
+  proveMs: 1_000,
   /** How long a choice holds, and for how many peers: ~100 B each. */
   choiceMs: 3_600_000,
   choices: 1_024,

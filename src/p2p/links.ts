@@ -6,7 +6,7 @@ import type { Logger } from '../base/logger.ts'
 import { chooseTransport, type Samples } from './choose-transport.ts'
 import { CIRCUIT_PROTOCOL } from './circuit-frames.ts'
 import type { Host } from './host.ts'
-import { isRelayedAddr, type TransportName, transportOf } from './peer-addrs.ts'
+import { isRelayedAddr, relayOf, type TransportName, transportOf } from './peer-addrs.ts'
 import { pingConnection } from './ping-connection.ts'
 
 /** How far direct connections have followed relayed ones. */
@@ -189,9 +189,26 @@ class LinkKeeper implements Links {
     }
   }
 
-  /** A QUIC link that broke says more than the round trips of half an hour ago. */
   #closed({ remoteAddr, remotePeer, status }: Connection): void {
-    if (status !== 'closed' && transportOf(remoteAddr) === 'quic') this.#choices.delete(remotePeer.toString())
+    const peerId = remotePeer.toString()
+    // A QUIC link that broke says more than the round trips of half an hour ago.
+    if (status !== 'closed' && transportOf(remoteAddr) === 'quic') this.#choices.delete(peerId)
+    if (this.#stopping.signal.aborted) return
+    const through = this.#host?.getConnections().filter((link) => relayOf(link.remoteAddr) === peerId) ?? []
+    for (const link of [...this.open(peerId), ...through]) void this.#prove(link)
+  }
+
+  /**
+   * Where one connection ends, others to the same peer, and those through it, may be dead without a sign: TCP tells when a
+   * process is killed, QUIC only by silence of 3 s. Whatever does not answer soon is ended, so that circuits move on.
+   */
+  async #prove(link: Connection): Promise<void> {
+    const timeout = AbortSignal.timeout(linkLimits.proveMs)
+    try {
+      await pingConnection(link, { signal: AbortSignal.any([this.#stopping.signal, timeout]) })
+    } catch {
+      if (timeout.aborted && link.status === 'open') link.abort(new Error('another link to this peer has ended'))
+    }
   }
 
   /**
