@@ -19,6 +19,8 @@ export interface DhtServiceOptions {
   /** Until a check is there every record is refused. */
   readonly check: RecordCheck
   readonly nowMs: () => number
+  /** Keeps records and providers across restarts: a bootstrap node, which everybody asks first. */
+  readonly keep?: boolean
 }
 
 export interface DhtService {
@@ -34,6 +36,7 @@ const REPROVIDE = { validity: 45 * 60_000, threshold: 30 * 60_000, interval: 10 
 export function createDhtService(options: DhtServiceOptions): DhtService {
   const { reach, check, nowMs } = options
   const store = new DhtStore(nowMs)
+  const prefix = `/dht-${reach}`
   const quotas = createMessageQuotas(nowMs)
   const isWanted = (addr: PeerInfo['multiaddrs'][number]) => isLocalAddr(addr) === (reach === 'lan')
   const build = kadDHT({
@@ -46,7 +49,7 @@ export function createDhtService(options: DhtServiceOptions): DhtService {
     reprovide: REPROVIDE,
     allowQueryWithZeroPeers: true,
     logPrefix: `llm-node:dht:${reach}`,
-    datastorePrefix: `/dht-${reach}`,
+    datastorePrefix: prefix,
     metricsPrefix: `llm_node_dht_${reach}`,
   })
   return {
@@ -57,6 +60,7 @@ export function createDhtService(options: DhtServiceOptions): DhtService {
           name === 'datastore' ? store : Reflect.get(target, name),
       }
       const dht = build(new Proxy(components, own))
+      if (options.keep === true) store.keepOn(components.datastore, prefix).catch(() => {})
       guardMessages(dht, quotas)
       return dht
     },

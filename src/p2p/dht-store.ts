@@ -1,16 +1,18 @@
 import { MemoryDatastore } from 'datastore-core'
-import type { Key } from 'interface-datastore'
+import { type Datastore, Key } from 'interface-datastore'
 import { p2pLimits } from '../base/limits.ts'
 
 /**
- * What this node keeps for the DHT: records and providers, in memory only, so that strangers never fill the disk. Above
- * its caps the oldest entry goes; records older than p2pLimits.dhtRecordMs go at the next one that comes.
+ * What this node keeps for the DHT: records and providers, in memory. Above its caps the oldest entry goes; records older
+ * than p2pLimits.dhtRecordMs go at the next one that comes. With `keepOn` the same, no more, is kept on a disk.
  */
 export class DhtStore extends MemoryDatastore {
   readonly #nowMs: () => number
   readonly #records = new Map<string, { readonly key: Key; readonly bytes: number; readonly atMs: number }>()
   readonly #providers = new Map<string, Key>()
   #recordBytes = 0
+  #disk: Datastore | undefined
+  #written: Promise<unknown> = Promise.resolve()
 
   constructor(nowMs: () => number) {
     super()
@@ -27,6 +29,22 @@ export class DhtStore extends MemoryDatastore {
 
   get nProviders(): number {
     return this.#providers.size
+  }
+
+  /** Takes over what an earlier run left under `prefix` on `disk`, and writes every change there from now on. */
+  async keepOn(disk: Datastore, prefix: string): Promise<void> {
+    const left: { key: Key; value: Uint8Array }[] = []
+    const most = p2pLimits.dhtRecords + p2pLimits.dhtProviders
+    for await (const entry of disk.query({ prefix, limit: most })) left.push(entry)
+    // What has come in the meantime is newer.
+    for (const { key, value } of left) if (!this.has(key)) this.put(key, value)
+    this.#disk = disk
+    for (const key of [...this.#records.keys(), ...this.#providers.keys()]) this.#write(key)
+  }
+
+  /** Resolves when everything is on the disk. */
+  async flushed(): Promise<void> {
+    await this.#written
   }
 
   override put(key: Key, value: Uint8Array): Key {
@@ -47,12 +65,24 @@ export class DhtStore extends MemoryDatastore {
       this.#providers.set(name, key)
     }
     super.put(key, value)
+    this.#write(name)
     return key
   }
 
   override delete(key: Key): void {
     this.#forget(key.toString())
     super.delete(key)
+    this.#write(key.toString())
+  }
+
+  /** One after the other, each as it is when its turn comes; a disk that fails costs what was to be kept, no more. */
+  #write(name: string): void {
+    const disk = this.#disk
+    if (disk === undefined) return
+    const key = new Key(name)
+    this.#written = this.#written
+      .then(async () => (this.has(key) ? disk.put(key, await this.get(key)) : disk.delete(key)))
+      .catch(() => {})
   }
 
   #forget(name: string): void {

@@ -43,6 +43,8 @@ export interface HostOptions {
   readonly limits: HostLimits
   /** Takes part in the network's DHT. */
   readonly dht: boolean
+  /** Keeps on the disk what others have put into the DHT here. */
+  readonly keepRecords: boolean
   /** Asks the router to forward the ports (UPnP). */
   readonly upnp: boolean
   /** Addresses that the owner names: ports forwarded by hand. */
@@ -137,11 +139,11 @@ export function askToDial(host: Host, connection: Connection, logger: Logger): v
   client?.verifyExternalAddresses?.(connection).catch((err) => logger.debug({ err }, 'asking a peer to dial back'))
 }
 
-function dhtServices({ dht, network }: HostOptions, check: RecordCheck) {
+function dhtServices({ dht, keepRecords: keep, network }: HostOptions, check: RecordCheck) {
   if (!dht) return {}
   const nowMs = () => Date.now()
-  const lan = createDhtService({ network, reach: 'lan', check, nowMs })
-  const wan = createDhtService({ network, reach: 'wan', check, nowMs })
+  const lan = createDhtService({ network, reach: 'lan', check, nowMs, keep })
+  const wan = createDhtService({ network, reach: 'wan', check, nowMs, keep })
   return { lanDht: lan.factory, wanDht: wan.factory }
 }
 

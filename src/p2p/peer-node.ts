@@ -249,6 +249,7 @@ function hostOptions(
     preSharedKey: options.preSharedKey,
     limits: options.limits ?? p2pLimits,
     dht: options.dht ?? false,
+    keepRecords: options.vouched ?? false,
     upnp: options.upnp ?? false,
     announce: options.announce ?? [],
     relay: options.relay ?? { reservations: 0, connections: 0, perPeer: 0 },

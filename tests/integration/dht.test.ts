@@ -2,7 +2,8 @@ import { afterEach, describe, expect, it } from 'vitest'
 import { systemClock } from '../../src/base/clock.ts'
 import { silentLogger } from '../../src/base/logger.ts'
 import { type ContactBook, createContactBook } from '../../src/p2p/contact-book.ts'
-import { createCleanup, eventually, startPeer, type TestPeer } from './p2p-helpers.ts'
+import type { PeerNodeOptions } from '../../src/p2p/peer-node.ts'
+import { createCleanup, eventually, startPeer, type TestPeer, temporaryFolder } from './p2p-helpers.ts'
 
 const cleanup = createCleanup()
 afterEach(() => cleanup.run())
@@ -12,9 +13,13 @@ interface DhtPeer extends TestPeer {
   readonly book: ContactBook
 }
 
-async function startDhtPeer(bootstrap: readonly string[] = [], network = 'test'): Promise<DhtPeer> {
+async function startDhtPeer(
+  bootstrap: readonly string[] = [],
+  network = 'test',
+  more: Partial<PeerNodeOptions> & { identityFolder?: string } = {},
+): Promise<DhtPeer> {
   let book: ContactBook | undefined
-  const peer = await startPeer(cleanup, { network, bootstrap, dht: true }, async (node, identity) => {
+  const peer = await startPeer(cleanup, { network, bootstrap, dht: true, ...more }, async (node, identity) => {
     book = await createContactBook({ network }, { identity, node, clock: systemClock, logger: silentLogger })
   })
   if (book === undefined) throw new Error('no book')
@@ -41,6 +46,31 @@ describe('contact records in the DHT', () => {
     // The usual way is closed: nobody is asked but the DHT.
     const { record } = await a.book.find(b.identity.addressKey, { signal, ask: [] })
     expect(record.peerId).toBe(b.node.self.peerId)
+  })
+
+  it('are kept by a bootstrap node across its restart, as is its table', async () => {
+    const [identityFolder, folder] = [await temporaryFolder(cleanup), await temporaryFolder(cleanup)]
+    const own = { vouched: true, identityFolder, folder }
+    const first = await startDhtPeer([], 'test', own)
+    const b = await startDhtPeer(first.bootstrap)
+    const other = await startDhtPeer(first.bootstrap)
+    await b.book.start()
+    await eventually(() => first.book.get(b.identity.addressKey), 8_000)
+    await b.book.stop()
+    await b.node.stop()
+    await first.book.stop()
+    await first.node.stop()
+    const listen = first.target.addrs.slice()
+    const again = await startDhtPeer([], 'test', { ...own, listen })
+    expect(again.bootstrap).toEqual(first.bootstrap)
+    // It dials whom it knew, without being told of anybody.
+    await eventually(() => again.node.isConnected(other.node.self.peerId), 8_000)
+    const newcomer = await startDhtPeer(again.bootstrap)
+    await eventually(() => newcomer.node.isConnected(again.node.self.peerId), 5_000)
+    await eventuallyTaken(async () => {
+      const found = await newcomer.book.find(b.identity.addressKey, { signal, ask: [] }).catch(() => undefined)
+      return found?.record.peerId === b.node.self.peerId ? 1 : 0
+    })
   })
 
   it('of an unknown address are looked for in vain, soon', async () => {

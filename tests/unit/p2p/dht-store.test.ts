@@ -1,3 +1,4 @@
+import { MemoryDatastore } from 'datastore-core'
 import { Key } from 'interface-datastore'
 import { describe, expect, it } from 'vitest'
 import { p2pLimits } from '../../../src/base/limits.ts'
@@ -40,6 +41,27 @@ describe('what a node keeps for the DHT', () => {
     store.put(record(3), new Uint8Array(10))
     expect(store.has(record(1))).toBe(false)
     expect(store.recordBytes).toBe(20)
+  })
+
+  it('is there again after a restart, within the same caps, and never what was dropped', async () => {
+    const disk = new MemoryDatastore()
+    disk.put(new Key('/peers/p'), new Uint8Array(3))
+    const { store: first } = newStore()
+    await first.keepOn(disk, '/dht-lan')
+    first.put(record(1), Uint8Array.of(1))
+    first.put(record(2), Uint8Array.of(2))
+    first.put(provider(1), Uint8Array.of(3))
+    first.delete(record(1))
+    await first.flushed()
+    const { store: second } = newStore()
+    await second.keepOn(disk, '/dht-lan')
+    expect([second.nRecords, second.nProviders, second.has(record(1))]).toEqual([1, 1, false])
+    expect([...(await second.get(record(2)))]).toEqual([2])
+    for (let i = 10; i < 10 + p2pLimits.dhtRecords; i++) second.put(record(i), new Uint8Array(1))
+    await second.flushed()
+    let kept = 0
+    for await (const _key of disk.queryKeys({ prefix: '/dht-lan/record' })) kept++
+    expect(kept).toBe(p2pLimits.dhtRecords)
   })
 
   it('is at most so many providers', () => {
