@@ -81,6 +81,9 @@ async function run(
     ends,
     attempts: {
       adopt() {},
+      beside: async () => undefined,
+      isSound: () => true,
+      leaving: () => new Set(),
       open: async () => opened,
       failed(error) {
         throw error

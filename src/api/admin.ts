@@ -34,6 +34,10 @@ export function createAdminRoutes(token: string, { control, home, demo, events, 
   app.get('/usage', (c) => c.json(control.usage()))
   app.get('/sessions', (c) => c.json({ sessions: control.sessions() }))
   app.get('/generations', (c) => c.json({ generations: control.generations() }))
+  app.delete('/generations/:id', (c) => {
+    if (control.stopGeneration(c.req.param('id'))) return c.json({ stopping: true }, 202)
+    return c.json(failure('BAD_INPUT', 'No answer of this name is under way.'), 404)
+  })
   app.get('/events', (c) => events.open(c))
   app.post('/pause', async (c) => c.json(await control.pause(true)))
   app.post('/resume', async (c) => c.json(await control.pause(false)))

@@ -2,7 +2,7 @@ import type { z } from 'zod'
 
 /** One endpoint, as the OpenAPI document and docs/api.md tell it. */
 export interface Endpoint {
-  readonly method: 'get' | 'post'
+  readonly method: 'get' | 'post' | 'delete'
   readonly path: string
   readonly summary: string
   /** `key`: an API key where the node requires one. `token`: the admin token. `open`: neither. */

@@ -3,6 +3,7 @@ import type { AskProgress } from '../pipeline/ask.ts'
 import type { Embedding } from '../pipeline/embed.ts'
 import type { AskPrompt } from '../pipeline/prompt.ts'
 import type { SamplingParams } from '../pipeline/sampler.ts'
+import type { Patience } from '../pipeline/session.ts'
 
 /** `local`: all layers in this process. `swarm`: all layers elsewhere. `auto`: held layers here, the rest elsewhere. */
 export type Where = 'auto' | 'local' | 'swarm'
@@ -25,6 +26,16 @@ export interface ModelCard {
   readonly complete: boolean
 }
 
+/** How an answer is to be looked after on its way (pipeline/ask.ts). */
+export interface AnswerRun {
+  readonly persist?: boolean | undefined
+  readonly exact?: boolean | undefined
+  readonly hedge?: boolean | undefined
+  readonly patience?: Patience | undefined
+  readonly totalMs?: number | undefined
+  readonly suspendMs?: number | undefined
+}
+
 export interface GenerationCall {
   /** Name of a card. */
   readonly model: string
@@ -43,6 +54,10 @@ export interface GenerationCall {
   readonly owner?: string | undefined
   /** Of the answer: the generation is listed under it. */
   readonly id?: string | undefined
+  /** Name of an answer that was interrupted: it goes on, whatever else the call says. */
+  readonly resume?: string | undefined
+  /** As in pipeline/ask.ts. */
+  readonly run?: AnswerRun | undefined
 }
 
 export interface EmbeddingCall {

@@ -162,6 +162,13 @@ export const endpoints: readonly Endpoint[] = [
     response: { type: json, schema: usageBody },
   },
   {
+    method: 'delete',
+    path: '/api/generations/{id}',
+    summary: 'Ends an answer that is under way, also one that waits for missing layers.',
+    access: 'token',
+    response: { type: json, schema: stoppingBody },
+  },
+  {
     method: 'post',
     path: '/api/pause',
     summary: 'Serves nobody until /api/resume; running sessions go on.',

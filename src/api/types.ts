@@ -30,6 +30,20 @@ export const askSchema = z.strictObject({
   logitsDigest: z.boolean().default(false),
   /** Guess tokens ahead where it pays; the answer is the same. */
   speculate: z.boolean().default(true),
+  /** Go on with an interrupted answer: its name, or '' for the latest. Everything else was said then. */
+  resume: z.string().max(64).optional(),
+  /** Keep what was said so far on this disk, sealed, so that the answer can go on after a restart. */
+  persist: z.boolean().optional(),
+  /** False: rather go on in another numerics class, marked, than wait for the first one. */
+  exact: z.boolean().optional(),
+  /** Let a second circuit race the first for the first token, and when a step is slow. */
+  hedge: z.boolean().optional(),
+  /** Ms for the first token and for every further one before another way is tried; ms for the whole answer. */
+  firstTokenMs: z.int().min(1).max(86_400_000).optional(),
+  tokenMs: z.int().min(1).max(86_400_000).optional(),
+  totalMs: z.int().min(1).max(86_400_000).optional(),
+  /** Ms that the answer may wait for somebody who holds missing layers. */
+  waitMs: z.int().min(0).max(86_400_000).optional(),
 })
 export type AskRequest = z.input<typeof askSchema>
 export type CheckedAskRequest = z.output<typeof askSchema>
@@ -68,6 +82,8 @@ export interface NodeControl {
   sessions(): readonly SessionBody[]
   /** Running ones and the last ones that ended, newest first. */
   generations(): readonly GenerationBody[]
+  /** Ends a running answer. False when there is none of that name. */
+  stopGeneration(id: string): boolean
   /** Never throws: a failure is the last event. */
   ask(request: CheckedAskRequest, signal: AbortSignal): AsyncIterable<AskEvent>
   /** Serves others no longer, or again as far as nothing else stands against it. */

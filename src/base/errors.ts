@@ -34,6 +34,7 @@ export type ErrorCode =
   | 'HOP_TIMEOUT'
   | 'AUTH_FAILED'
   | 'LIMIT'
+  | 'DEADLINE'
   | 'ABORTED'
   | 'INTERNAL'
 

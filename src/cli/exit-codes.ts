@@ -39,6 +39,7 @@ export function exitCodeOf(code: ErrorCode): number {
     case 'AUTH_FAILED':
     case 'CONTACT_CHANGED':
     case 'LIMIT':
+    case 'DEADLINE':
       return 5
     case 'ABORTED':
       return 130

@@ -2,7 +2,8 @@ import { checkAsk } from '../api/check-ask.ts'
 import type { AskEvent, AskRequest } from '../api/types.ts'
 import { LlmNodeError } from '../base/errors.ts'
 import { createLogger } from '../base/logger.ts'
-import { answer } from './askables.ts'
+import type { AskableModel } from '../pipeline/ask.ts'
+import { answer, assertRequestFits } from './askables.ts'
 import { loadConfig } from './home.ts'
 import { loadModel } from './load-model.ts'
 import type { NodeOptions } from './node.ts'
@@ -29,7 +30,7 @@ export async function* askOnce(
   try {
     const askables = loaded.flatMap((model) => (model.askable === undefined ? [] : [model.askable]))
     for (const note of loaded.flatMap(({ notes }) => notes)) run.onNotice(note)
-    yield* answer(askables, checked, run.signal, noSwarm, { profile: 'local-only' })
+    yield* answer(askables, checked, { signal: run.signal }, noSwarm, { profile: 'local-only' })
   } finally {
     await Promise.all(loaded.map((model) => model.close()))
   }
@@ -52,8 +53,10 @@ async function* askAsGuest(
   const node = await createNode({ ...options, guest: true }, { logger: createLogger({ level: 'error' }) })
   try {
     await node.start()
-    await node.waitForCoverage(request.model, { signal, onNotice, profile: request.profile })
-    yield* node.control.ask(checkAsk(request), signal)
+    const checked = checkAsk(request)
+    const check = (model: AskableModel) => assertRequestFits(model, checked)
+    await node.waitForCoverage(request.model, { signal, onNotice, profile: request.profile, check })
+    yield* node.control.ask(checked, signal)
   } finally {
     await node.stop()
   }

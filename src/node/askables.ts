@@ -1,7 +1,11 @@
 import type { CheckedAskRequest } from '../api/types.ts'
+import { toHex } from '../base/bytes.ts'
 import { LlmNodeError } from '../base/errors.ts'
 import type { AskedProfile } from '../coverage/path.ts'
-import { type AskableModel, type AskDeps, type AskProgress, ask } from '../pipeline/ask.ts'
+import { type AskableModel, type AskDeps, type AskOptions, type AskProgress, ask } from '../pipeline/ask.ts'
+import { assertFits } from '../pipeline/entry.ts'
+import { encodePrompt } from '../pipeline/prompt.ts'
+import type { Transcripts } from './transcripts.ts'
 
 /** The model that a request means. Throws NOT_SET_UP, MODEL_NOT_FOUND. */
 export function chooseModel(models: readonly AskableModel[], name: string | undefined): AskableModel {
@@ -18,11 +22,18 @@ export function chooseModel(models: readonly AskableModel[], name: string | unde
   })
 }
 
+/** Throws CONTEXT_TOO_LONG when prompt and answer cannot fit, whoever computes: to be said before peers are looked for. */
+export function assertRequestFits(model: AskableModel, { messages, prompt = '', maxTokens }: CheckedAskRequest): void {
+  if (maxTokens === undefined) return
+  const promptIds = encodePrompt(model.text, { messages: messages ?? [{ role: 'user', content: prompt }] })
+  assertFits(model, promptIds.length + maxTokens)
+}
+
 /** Answers a checked request with one of `models`. */
 export function answer(
   models: readonly AskableModel[],
   request: CheckedAskRequest,
-  signal: AbortSignal,
+  run: { readonly id?: string; readonly signal: AbortSignal },
   deps: AskDeps,
   defaults: { profile: AskedProfile },
 ): AsyncGenerator<AskProgress> {
@@ -33,8 +44,52 @@ export function answer(
   const sampling = Object.fromEntries(
     Object.entries({ temperature, topK, topP, minP, seed }).filter(([, value]) => value !== undefined),
   )
-  const { maxTokens, stop = [], ignoreEnd, solo, logitsDigest, speculate } = request
+  const { maxTokens, stop = [], ignoreEnd, solo } = request
   const profile = request.profile ?? defaults.profile
-  const run = { stop, ignoreEnd, solo, profile, logitsDigest, speculate, owner: 'admin', signal }
-  return ask(model, { prompt: { messages }, maxTokens, sampling, ...run }, deps)
+  const how = { ...runOf(request), stop, ignoreEnd, solo, profile, owner: ADMIN, ...run }
+  return ask(model, { prompt: { messages }, maxTokens, sampling, ...how }, deps)
+}
+
+/** Who asks through the command line and the pages. */
+export const ADMIN = 'admin'
+
+/** What a request says about how its answer is looked after. */
+export function runOf(request: CheckedAskRequest) {
+  const { logitsDigest, speculate, persist, exact, hedge, firstTokenMs, tokenMs, totalMs, waitMs } = request
+  const patience = { firstTokenMs, tokenMs }
+  return { logitsDigest, speculate, persist, exact, hedge, patience, totalMs, suspendMs: waitMs }
+}
+
+interface ResumeRequest extends Omit<Partial<AskOptions>, 'id' | 'owner' | 'signal'> {
+  /** Absent: the latest. */
+  readonly id: string | undefined
+  readonly owner: string | null
+  readonly signal: AbortSignal
+}
+
+/** Goes on with an answer that was interrupted. Throws BAD_INPUT when it is not there, MODEL_NOT_FOUND. */
+export async function* answerAgain(
+  models: readonly AskableModel[],
+  { id, owner, ...run }: ResumeRequest,
+  transcripts: Pick<Transcripts, 'open'>,
+  deps: AskDeps,
+): AsyncGenerator<AskProgress> {
+  const resumed = await transcripts.open(id, owner)
+  const model = models.find(({ modelId, recipe }) => toHex(modelId) === resumed.modelId && recipe === resumed.recipe)
+  if (model === undefined) {
+    throw new LlmNodeError(
+      'MODEL_NOT_FOUND',
+      `The model of this answer, ${resumed.model}, is not held here any more.`,
+      {
+        hint: `Fetch it in the recipe ${resumed.recipe}: llm-node setup`,
+      },
+    )
+  }
+  const { request } = resumed
+  const said = { ...request, owner: request.owner ?? undefined, logitsDigest: run.logitsDigest ?? false }
+  yield* ask(model, { ...said, ...definedOf(run), id: resumed.id, resumed, signal: run.signal }, deps)
+}
+
+function definedOf<T extends object>(values: T): Partial<T> {
+  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as Partial<T>
 }

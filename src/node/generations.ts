@@ -8,7 +8,12 @@ import type { AskProgress } from '../pipeline/ask.ts'
 /** The answers for which this node is the entry: what the pages show of them, never their text. */
 export interface Generations {
   /** The same events, noted on the way. */
-  follow(model: string, events: AsyncIterable<AskProgress>, id?: string): AsyncGenerator<AskProgress>
+  follow(
+    answer: { model: string; id: string; stop: () => void },
+    events: AsyncIterable<AskProgress>,
+  ): AsyncGenerator<AskProgress>
+  /** Ends a running one. False when there is none of that name. */
+  stop(id: string): boolean
   /** Running ones and the last ones that ended, newest first. */
   list(): readonly GenerationBody[]
 }
@@ -17,10 +22,16 @@ const KEPT = 32
 
 export function createGenerations(log: Pick<EventLog, 'publish'>): Generations {
   const running = new Set<GenerationBody>()
+  const stops = new Map<string, () => void>()
   const ended: GenerationBody[] = []
   return {
     list: () => [...[...running].reverse(), ...ended].map((generation) => ({ ...generation })),
-    async *follow(model, events, id = `gen-${randomBytes(8).toString('hex')}`) {
+    stop(id) {
+      stops.get(id)?.()
+      return stops.has(id)
+    },
+    async *follow({ model, id, stop }, events) {
+      stops.set(id, stop)
       const body: GenerationBody = {
         ...fresh,
         id,
@@ -52,14 +63,25 @@ export function createGenerations(log: Pick<EventLog, 'publish'>): Generations {
         throw thrown
       } finally {
         // Neither done nor failed: whoever reads has left.
-        if (body.state === 'starting' || body.state === 'running') body.state = 'stopped'
+        if (isOpen(body)) body.state = 'stopped'
+        body.waitsFor = []
         running.delete(body)
+        stops.delete(id)
         ended.unshift(body)
         ended.length = Math.min(ended.length, KEPT)
         if (body.state !== 'done') tell()
       }
     },
   }
+}
+
+/** The name of a new answer. */
+export function newAnswerId(): string {
+  return `gen-${randomBytes(8).toString('hex')}`
+}
+
+function isOpen({ state }: GenerationBody): boolean {
+  return state === 'starting' || state === 'running' || state === 'suspended'
 }
 
 const fresh = {
@@ -73,6 +95,7 @@ const fresh = {
   failovers: 0,
   lastFailover: null,
   error: null,
+  waitsFor: [],
 }
 
 /** So far. Null with a single piece, and in the first moment, when it would be a guess. */
@@ -92,9 +115,15 @@ function note(body: GenerationBody, event: AskProgress): void {
     const { hops, profile, exact, failovers, tokensPerSecond, tokens } = event.result
     const end = { hops: [...hops], profile, exact, failovers, tokensPerSecond, tokens: tokens.length }
     change(body, { state: 'done', ...end })
-  } else {
+  } else if (event.type === 'failover') {
     const { reason, spans } = event
     change(body, { failovers: body.failovers + 1, lastFailover: { reason, spans } })
+  } else if (event.type === 'suspended') {
+    change(body, { state: 'suspended', waitsFor: [...event.layers] })
+  } else if (event.type === 'continued') {
+    change(body, { state: 'running', waitsFor: [] })
+  } else if (event.type === 'changed') {
+    change(body, { exact: false })
   }
 }
 

@@ -3,7 +3,8 @@ import { spanLength } from '../base/span.ts'
 import { ask } from '../pipeline/ask.ts'
 import { embedText } from '../pipeline/embed.ts'
 import { requireCoverage } from '../pipeline/entry.ts'
-import { chooseModel } from './askables.ts'
+import { answerAgain, chooseModel } from './askables.ts'
+import { newAnswerId } from './generations.ts'
 import type { LoadedModel } from './load-model.ts'
 import type { NodeParts } from './parts.ts'
 import { entryDeps } from './serving.ts'
@@ -15,19 +16,26 @@ export function createInference(parts: NodeParts): Inference {
   return {
     models: () => parts.models.flatMap((model) => (model.askable === undefined ? [] : [cardOf(model, parts)])),
     generate(call, signal) {
-      const model = chooseModel(askables(), call.model)
-      const { prompt, sampling, stop, owner } = call
-      const run = {
-        ignoreEnd: call.ignoreEnd === true,
-        logitsDigest: false,
-        ...whereOf(call.where),
-        profile: call.profile ?? parts.config.privacy.profile,
-        signal,
+      const { id = newAnswerId(), owner, run: wishes = {} } = call
+      const stopper = new AbortController()
+      const run = { ...wishes, signal: AbortSignal.any([signal, stopper.signal]) }
+      const about = { model: call.model, id: call.resume ?? id, stop: () => stopper.abort() }
+      if (call.resume !== undefined) {
+        const again = answerAgain(
+          askables(),
+          { id: call.resume, owner: owner ?? null, ...run },
+          parts.transcripts,
+          deps,
+        )
+        return parts.generations.follow(about, again)
       }
+      const model = chooseModel(askables(), call.model)
+      const { prompt, sampling, stop, maxTokens } = call
+      const profile = call.profile ?? parts.config.privacy.profile
+      const how = { ignoreEnd: call.ignoreEnd === true, logitsDigest: false, ...whereOf(call.where), profile }
       return parts.generations.follow(
-        model.name,
-        ask(model, { prompt, sampling, stop, owner, maxTokens: call.maxTokens, ...run }, deps),
-        call.id,
+        about,
+        ask(model, { id, prompt, sampling, stop, owner, maxTokens, ...how, ...run }, deps),
       )
     },
     embed: ({ model, where, profile = parts.config.privacy.profile, prompt }, signal) =>

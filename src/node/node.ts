@@ -14,6 +14,7 @@ import type { AskedProfile } from '../coverage/path.ts'
 import { relayingLimits } from '../onion/relaying-limits.ts'
 import { createOnionService } from '../onion/service.ts'
 import { createPeerNode } from '../p2p/peer-node.ts'
+import type { AskableModel } from '../pipeline/ask.ts'
 import { createChatProfiles } from '../pipeline/chat-profiles.ts'
 import { requireCoverage } from '../pipeline/entry.ts'
 import { createExclusions } from '../pipeline/exclusions.ts'
@@ -33,6 +34,7 @@ import { createSignal, watchNode } from './node-events.ts'
 import { listeningOf, type NodeParts } from './parts.ts'
 import { createPrivacy } from './privacy.ts'
 import { entryDeps } from './serving.ts'
+import { createTranscripts } from './transcripts.ts'
 import { nodeVersion } from './version.ts'
 
 export interface NodeOptions {
@@ -61,7 +63,13 @@ export interface LlmNode {
   /** Resolves when every layer of the model is served by someone; gives up with the gap's own error. */
   waitForCoverage(
     model: string | undefined,
-    run: { signal: AbortSignal; onNotice(text: string): void; profile?: AskedProfile | undefined },
+    run: {
+      signal: AbortSignal
+      onNotice(text: string): void
+      profile?: AskedProfile | undefined
+      /** Throws what no peer can change. */
+      check?(model: AskableModel): void
+    },
   ): Promise<void>
   /** Says good-bye, closes circuits, frees everything. Idempotent. */
   stop(): Promise<void>
@@ -115,7 +123,12 @@ export async function createNode(
     { swarm, clock: systemClock, logger },
   )
   const chats = createChatProfiles()
-  const state = { events, generations, exclusions, idle, privacy, chats, models: [], startedMs, guest }
+  const transcripts = createTranscripts(join(home.dataFolder, 'answers'), {
+    key: identity.deriveKey('answers'),
+    logger,
+  })
+  await transcripts.sweep()
+  const state = { events, generations, exclusions, idle, privacy, chats, transcripts, models: [], startedMs, guest }
   const parts: NodeParts = { config, network, identity, peer, onion, hops, swarm, ...state }
   return assemble(parts, options, { ...deps, stopWatching: watchNode(parts, sessionsChanged) })
 }
@@ -163,6 +176,7 @@ function assemble(
     waitForCoverage: (name, run) => waitForCoverage(parts, name, run),
     stop() {
       state.stopping ??= (async () => {
+        parts.transcripts.keepAll()
         deps.stopWatching()
         seeking.abort()
         await care.stop()
@@ -197,10 +211,11 @@ const COVERAGE_WAIT_MS = 15_000
 async function waitForCoverage(
   parts: NodeParts,
   name: string | undefined,
-  { signal, onNotice, profile = parts.config.privacy.profile }: Parameters<LlmNode['waitForCoverage']>[1],
+  { signal, onNotice, check, profile = parts.config.privacy.profile }: Parameters<LlmNode['waitForCoverage']>[1],
 ): Promise<void> {
   const askables = parts.models.flatMap((model) => model.askable ?? [])
   const model = chooseModel(askables, name)
+  check?.(model)
   const deps = entryDeps(parts)
   const deadline = AbortSignal.timeout(COVERAGE_WAIT_MS)
   for (let waited = false; ; waited = true) {

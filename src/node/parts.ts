@@ -12,6 +12,7 @@ import type { Generations } from './generations.ts'
 import type { LoadedModel } from './load-model.ts'
 import type { ResolvedNetwork } from './networks.ts'
 import type { NodePrivacy } from './privacy.ts'
+import type { Transcripts } from './transcripts.ts'
 
 /** What the parts of a running node share. */
 export interface NodeParts {
@@ -29,6 +30,8 @@ export interface NodeParts {
   readonly exclusions: Exclusions
   readonly idle: IdleChains
   readonly chats: ChatProfiles
+  /** Answers that may go on after a restart. */
+  readonly transcripts: Transcripts
   /** Guards, and whose the peers are. */
   readonly privacy: NodePrivacy
   readonly startedMs: number

@@ -35,7 +35,7 @@ export function servingOf({ models }: NodeParts, stateOf: (model: LoadedModel) =
 
 /** How this node's entry sees the swarm: everybody but itself. */
 export function entryDeps(parts: NodeParts): AskDeps {
-  const { swarm, onion, identity, exclusions, idle, chats, privacy, guest } = parts
+  const { swarm, onion, identity, exclusions, idle, chats, privacy, transcripts, guest } = parts
   return {
     holders: (modelId, recipe) =>
       swarm.holders(modelId, recipe).filter((holder) => holder.address !== identity.address),
@@ -46,5 +46,6 @@ export function entryDeps(parts: NodeParts): AskDeps {
     nextChange: (signal) => swarm.nextChange(signal),
     exclusions,
     privacy,
+    transcripts,
   }
 }

@@ -1,24 +1,24 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { toHex } from '../base/bytes.ts'
-import { isLlmNodeError, LlmNodeError } from '../base/errors.ts'
-import { pipelineLimits } from '../base/limits.ts'
+import { type ErrorCode, LlmNodeError, toLlmNodeError } from '../base/errors.ts'
 import type { AskedProfile, Profile } from '../coverage/path.ts'
 import type { ModelEnds } from '../shard/ends.ts'
-import { shortFactorLimit } from '../shard/rope.ts'
-import { type AnswerToken, createTokenTrail } from './answer-tokens.ts'
-import { createAttempts, type Failover } from './attempts.ts'
+import type { AnswerToken } from './answer-tokens.ts'
+import { openMakingRoom, startSession } from './ask-session.ts'
+import type { Pinned, WayNews } from './attempts.ts'
 import type { ChainHop } from './chain.ts'
 import type { ChatProfiles } from './chat-profiles.ts'
 import { createDrafter } from './drafter.ts'
-import { type EntryDeps, type EntryModel, type OpenedChain, prepareChain } from './entry.ts'
-import { type FinishReason, generate } from './generate.ts'
+import type { EntryDeps, EntryModel, OpenedChain } from './entry.ts'
+import { type FinishReason, type GeneratedToken, generate } from './generate.ts'
 import type { IdleChains } from './idle-chains.ts'
-import { createMailbox, type Mailbox } from './mailbox.ts'
-import { type AskPrompt, encodePrompt, firstTurnLength, type Thinking, thinkingOf } from './prompt.ts'
+import { createMailbox } from './mailbox.ts'
+import { type AskPrompt, encodePrompt, type Thinking, thinkingOf } from './prompt.ts'
+import { readText, type TextSoFar, telling } from './read-text.ts'
 import { neutralSampling, type SamplingParams } from './sampler.ts'
-import { commonLength, createSession } from './session.ts'
-import { createStopDetector } from './stop-detector.ts'
+import type { Patience } from './session.ts'
 import type { TextModel } from './text-model.ts'
+import type { Transcript, TranscriptLog, TranscriptStore } from './transcript.ts'
 
 /** A model that this node can ask: its ends and its text side are here. */
 export interface AskableModel extends EntryModel {
@@ -47,6 +47,21 @@ export interface AskOptions {
   readonly speculate?: boolean | undefined
   /** Who asks, for example the label of an API key: only with it, and only for it, a chat's chain is kept. */
   readonly owner?: string | undefined
+  /** Names the answer; with it, and unless `persist` is false, it can go on after a restart of this node. */
+  readonly id?: string | undefined
+  readonly persist?: boolean | undefined
+  /** An answer that is taken up again: it says what was said already, and goes on from there. */
+  readonly resumed?: Transcript | undefined
+  /** False: rather go on in another numerics class, marked, than wait for the one in which the answer began. */
+  readonly exact?: boolean | undefined
+  /** A second circuit races the first one for the first token, and when a step is slow. */
+  readonly hedge?: boolean | undefined
+  /** Before another way is tried; default: what the circuit's own measurements say (protocol.md §6). */
+  readonly patience?: Patience | undefined
+  /** Ms for the whole answer; then it ends with DEADLINE. */
+  readonly totalMs?: number | undefined
+  /** How long it may wait for somebody who holds missing layers; default: a day. */
+  readonly suspendMs?: number | undefined
   readonly signal: AbortSignal
 }
 
@@ -62,6 +77,10 @@ export interface AskAnswer {
   readonly hops: readonly ChainHop[]
   /** How often the answer went on over another way. */
   readonly failovers: number
+  /** Index of the first token that was computed in another numerics class than the first; null: none. */
+  readonly changedAt: number | null
+  /** How many peers were sent what the text can be reconstructed from. */
+  readonly seenBy: number
   /** Tokens that were guessed ahead, and those of them that were right. */
   readonly drafted: number
   readonly accepted: number
@@ -85,45 +104,112 @@ export type AskProgress =
     }
   /** `tokens` only with `sampling.logprobs`; a token comes with the first part of its text. */
   | { readonly type: 'text'; readonly text: string; readonly tokens?: readonly AnswerToken[] }
-  /** A hop has failed before token `index`; the answer goes on over others, or an error follows. */
-  | ({ readonly type: 'failover'; readonly index: number } & Failover)
+  /** What happened to its way before token `index`. */
+  | ({ readonly index: number } & WayNews)
+  /** It ends with an error, which follows. Its text so far, and the name under which it can be taken up again. */
+  | {
+      readonly type: 'interrupted'
+      readonly text: string
+      readonly tokens: readonly number[]
+      readonly resume: string | null
+    }
   /** Who computes now, with what it takes: told at times, and when it has changed. */
   | { readonly type: 'hops'; readonly hops: readonly ChainHop[]; readonly exact: boolean }
   | { readonly type: 'done'; readonly result: AskAnswer }
 
 const DEFAULT_MAX_TOKENS = 512
-/** How often a running answer tells what its hops take. */
-const HOPS_MS = 500
 
 export interface AskDeps extends EntryDeps {
   /** Chains of earlier turns. Without it every answer builds its own and closes it. */
   readonly idle?: IdleChains
   /** Profiles of chats that may go on. */
   readonly chats?: ChatProfiles
+  /** Where answers are kept for after a restart. */
+  readonly transcripts?: TranscriptStore
 }
 
 /** One answer: prompt in, text out as it comes, and at last what there is to know about it. Throws what its parts throw. */
 export async function* ask(model: AskableModel, options: AskOptions, deps: AskDeps): AsyncGenerator<AskProgress> {
-  const { signal, logitsDigest } = options
-  const promptIds = encodePrompt(model.text, options.prompt)
-  const maxTokens = maxTokensOf(model, options, promptIds)
-  const failovers = createMailbox<Failover>()
-  const { session, cachedTokens, keep, remember } = startSession(
-    model,
-    { ...options, promptIds, maxTokens, failovers },
-    deps,
-  )
+  const { totalMs } = options
+  const limit = totalMs === undefined ? undefined : AbortSignal.timeout(totalMs)
+  const signal = limit === undefined ? options.signal : AbortSignal.any([options.signal, limit])
+  const soFar: TextSoFar = { text: '', ids: [] }
+  const keeper: { log?: TranscriptLog | undefined; suspended: boolean } = { suspended: false }
+  let kept = false
   try {
-    const opened = await openMakingRoom(() => session.open(signal, promptIds.length), deps)
+    yield* answer(model, { ...options, signal, soFar, keeper }, deps)
+  } catch (thrown) {
+    const error = limit?.aborted === true && !options.signal.aborted ? tooLate(totalMs ?? 0) : toLlmNodeError(thrown)
+    kept = keeper.log !== undefined && (keeper.suspended || RESUMABLE.has(error.code))
+    if (error.code !== 'ABORTED' && soFar.ids.length > 0) {
+      const resume = kept ? (options.id ?? null) : null
+      yield { type: 'interrupted', text: soFar.text, tokens: soFar.ids, resume }
+    }
+    throw kept && options.id !== undefined ? resumable(error, options.id) : error
+  } finally {
+    if (kept) await keeper.log?.flush()
+    else await keeper.log?.discard()
+  }
+}
+
+/** After these an answer may go on later: others, or more time, may mend what stands in its way. */
+const RESUMABLE: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
+  'COVERAGE_GAP',
+  'COVERAGE_FRAGMENTED',
+  'NO_RELAY',
+  'CIRCUIT_BROKEN',
+  'HOP_TIMEOUT',
+  'PEER_REFUSED',
+  'PEER_UNREACHABLE',
+  'AUTH_FAILED',
+  'DEADLINE',
+])
+
+/** The same, saying how it can go on. */
+function resumable(error: LlmNodeError, id: string): LlmNodeError {
+  const { code, message, hint = '', meta } = error
+  const more = `What was said so far is kept: it can go on as ${id} (ask --resume).`
+  return new LlmNodeError(code, message, {
+    hint: `${hint} ${more}`.trim(),
+    meta: { ...meta, resume: id },
+    cause: error,
+  })
+}
+
+function tooLate(totalMs: number): LlmNodeError {
+  return new LlmNodeError('DEADLINE', `The answer was not finished within ${totalMs} ms.`, {
+    hint: 'Allow more time, or ask for fewer tokens.',
+    meta: { totalMs },
+  })
+}
+
+interface Answering extends AskOptions {
+  readonly soFar: TextSoFar
+  readonly keeper: { log?: TranscriptLog | undefined; suspended: boolean }
+}
+
+async function* answer(model: AskableModel, options: Answering, deps: AskDeps): AsyncGenerator<AskProgress> {
+  const { signal, logitsDigest, resumed, soFar, keeper } = options
+  const promptIds = resumed?.promptIds ?? encodePrompt(model.text, options.prompt)
+  const begun = resumed?.ids ?? []
+  const maxTokens = maxTokensOf(model, options, promptIds)
+  const sampling = samplingOf(model, options.sampling)
+  const ways = createWays(options)
+  const wish = { ...options, promptIds, maxTokens, onNews: ways.onNews, pinned: pinnedOf(resumed) }
+  const { session, seen, cachedTokens, keep, remember } = startSession(model, wish, deps)
+  try {
+    const opening = openMakingRoom(() => session.open(signal, promptIds.length + begun.length), deps)
+    const opened = yield* telling(opening, ways.news, begun.length)
     remember(opened)
-    const { chain, exact, plan } = opened
+    keeper.log = beginTranscript(model, { ...options, promptIds, maxTokens, sampling, begun }, opened, deps)
+    const { chain, plan } = opened
+    const exact = opened.exact && (resumed === undefined || resumed.ownClass === model.numericsClass)
     const about = { exact, promptTokens: promptIds.length, thinking: thinkingOf(model.text, promptIds) }
     yield { type: 'route', hops: chain.hops, profile: plan.profile, ...about }
     const digests: string[] = []
     const drafter = createDrafter()
-    const sampling = samplingOf(model, options.sampling)
     const tokens = generate(
-      { promptIds, maxTokens, sampling, endTokens: endTokensOf(model, options), signal },
+      { promptIds, begun, maxTokens, sampling, endTokens: endTokensOf(model, options), signal },
       {
         ends: model.ends,
         session,
@@ -131,8 +217,16 @@ export async function* ask(model: AskableModel, options: AskOptions, deps: AskDe
         ...(logitsDigest ? { onLogits: (_: number, logits: Float32Array) => digests.push(digest(logits)) } : {}),
       },
     )
-    const output = yield* readText(tokens, { failovers, current: () => session.current }, model.text, options.stop)
-    const last = keep()
+    const noted = noting(tokens, keeper.log)
+    const output = yield* readText(
+      noted,
+      { news: ways.news, soFar, begun, current: () => session.current },
+      model.text,
+      options.stop,
+    )
+    const { current: last } = session
+    if (last === undefined) throw new LlmNodeError('INTERNAL', 'An answer without a chain.')
+    keep()
     const { drafted, accepted } = drafter
     yield {
       type: 'done',
@@ -140,9 +234,11 @@ export async function* ask(model: AskableModel, options: AskOptions, deps: AskDe
         ...output,
         promptTokens: promptIds.length,
         cachedTokens,
-        exact: last.exact,
+        exact: exact && last.exact && ways.changedAt === null,
         hops: last.chain.hops,
-        failovers: failovers.count,
+        failovers: ways.failovers,
+        changedAt: ways.changedAt,
+        seenBy: seen.size,
         drafted,
         accepted,
         estimate: last.estimate,
@@ -156,6 +252,78 @@ export async function* ask(model: AskableModel, options: AskOptions, deps: AskDe
   }
 }
 
+/** News of the ways, and what they come to. */
+function createWays({ soFar, keeper }: Pick<Answering, 'soFar' | 'keeper'>) {
+  const news = createMailbox<WayNews>()
+  const ways = {
+    news,
+    failovers: 0,
+    changedAt: null as number | null,
+    onNews(each: WayNews): void {
+      if (each.type === 'failover') ways.failovers++
+      if (each.type === 'changed') ways.changedAt ??= soFar.ids.length
+      if (each.type === 'suspended') keeper.suspended = true
+      if (each.type === 'continued') keeper.suspended = false
+      news.post(each)
+    },
+  }
+  return ways
+}
+
+/** The same tokens, written down on the way. */
+async function* noting(
+  tokens: AsyncGenerator<GeneratedToken, FinishReason>,
+  log: TranscriptLog | undefined,
+): AsyncGenerator<GeneratedToken, FinishReason> {
+  try {
+    for (;;) {
+      const next = await tokens.next()
+      if (next.done) return next.value
+      log?.add([next.value.id])
+      yield next.value
+    }
+  } finally {
+    await tokens.return('stop')
+  }
+}
+
+function pinnedOf(resumed: Transcript | undefined): Pinned | undefined {
+  if (resumed === undefined) return undefined
+  const { numericsClass, maxContext, request } = resumed
+  return { numericsClass: numericsClass ?? undefined, maxContext, profile: request.profile }
+}
+
+interface Begun extends Answering {
+  readonly promptIds: readonly number[]
+  readonly maxTokens: number
+  readonly sampling: SamplingParams
+  readonly begun: readonly number[]
+}
+
+function beginTranscript(
+  model: AskableModel,
+  { id, persist, promptIds, maxTokens, sampling, begun, ...options }: Begun,
+  { plan, chain }: OpenedChain,
+  { transcripts }: AskDeps,
+): TranscriptLog | undefined {
+  if (id === undefined || persist === false || transcripts === undefined) return undefined
+  const { prompt, stop, ignoreEnd, solo, swarm = false, exact = true, owner = null, resumed } = options
+  const log = transcripts.begin({
+    id,
+    createdMs: resumed?.createdMs ?? Date.now(),
+    model: model.name,
+    modelId: toHex(model.modelId),
+    recipe: model.recipe,
+    numericsClass: plan.numericsClass ?? null,
+    ownClass: resumed?.ownClass ?? model.numericsClass,
+    maxContext: chain.maxContext,
+    promptIds,
+    request: { prompt, maxTokens, sampling, stop, ignoreEnd, solo, swarm, profile: plan.profile, exact, owner },
+  })
+  if (begun.length > 0) log.add(begun)
+  return log
+}
+
 function maxTokensOf(model: AskableModel, options: AskOptions, promptIds: readonly number[]): number {
   const maxTokens = options.maxTokens ?? Math.min(DEFAULT_MAX_TOKENS, model.spec.maxContext - promptIds.length)
   if (maxTokens >= 1) return maxTokens
@@ -164,126 +332,6 @@ function maxTokensOf(model: AskableModel, options: AskOptions, promptIds: readon
     `The prompt has ${promptIds.length} tokens; ${model.name} holds ${model.spec.maxContext}, the answer included.`,
     { hint: 'Shorten the prompt.' },
   )
-}
-
-interface SessionWish extends Pick<AskOptions, 'prompt' | 'solo' | 'swarm' | 'profile' | 'owner'> {
-  readonly promptIds: readonly number[]
-  readonly maxTokens: number
-  readonly failovers: Mailbox<Failover>
-}
-
-/** A session, on the chain of the chat's last turn where that is still there. `keep` leaves it for the next turn. */
-function startSession(model: AskableModel, wish: SessionWish, deps: AskDeps) {
-  const { prompt, promptIds, maxTokens, solo, swarm, failovers } = wish
-  // Other texts than chats rarely go on; and without a name nobody may find what another one has left.
-  const idle = 'messages' in prompt && wish.owner !== undefined ? deps.idle : undefined
-  const roomyContext = idle === undefined ? undefined : pipelineLimits.chatContext
-  const maxContext = promptIds.length + maxTokens
-  const onFailover = (failover: Failover) => {
-    failovers.post(failover)
-    // What refused may be short of the very memory that these hold.
-    if (failover.reason === 'PEER_REFUSED') void deps.idle?.clear()
-  }
-  const asked = wish.profile ?? 'direct'
-  const owner = JSON.stringify([wish.owner, toHex(model.modelId), model.recipe, solo, swarm === true, asked])
-  const sameIds = 'messages' in prompt ? firstTurnLength(model.text, prompt, promptIds) : 0
-  const chat = wish.owner === undefined ? undefined : { owner, firstIds: promptIds.slice(0, sameIds) }
-  // What a chat began with stays, also when its chain has gone.
-  const profile = asked === 'auto' && chat !== undefined ? (deps.chats?.of(chat) ?? asked) : asked
-  const request = { maxContext, roomyContext, solo, swarm, profile }
-  const attempts = createAttempts(model, { request, onFailover }, deps)
-  const shortLimit = shortFactorLimit(model.spec.rope)
-  const held = idle?.take({
-    owner,
-    promptIds,
-    sameIds,
-    maxContext,
-    longRope: promptIds.length > (shortLimit ?? maxContext),
-  })
-  const session = createSession({ ends: model.ends, attempts, held, shortLimit })
-  return {
-    session,
-    remember: ({ plan }: OpenedChain) => {
-      if (chat !== undefined && asked === 'auto') deps.chats?.note(chat, plan.profile)
-    },
-    cachedTokens: held === undefined ? 0 : Math.min(commonLength(held.ids, promptIds), promptIds.length - 1),
-    keep(): OpenedChain {
-      const { current } = session
-      if (current === undefined) throw new LlmNodeError('INTERNAL', 'An answer without a chain.')
-      const released = idle === undefined ? undefined : session.release()
-      if (released !== undefined) idle?.put(owner, released)
-      // Each chat has a circuit of its own; who has begun one will begin another.
-      if (released !== undefined) void prepareChain(model, { ...request, profile: asked }, deps)
-      return current
-    },
-  }
-}
-
-/** Local memory for a session may be held by chains that only wait. */
-async function openMakingRoom(open: () => Promise<OpenedChain>, { idle }: AskDeps): Promise<OpenedChain> {
-  try {
-    return await open()
-  } catch (error) {
-    if (!isLlmNodeError(error, 'KV_FULL') || idle === undefined || idle.size === 0) throw error
-    await idle.clear()
-    return open()
-  }
-}
-
-/** Text as it settles; a stop string ends the answer before it and is not part of it. */
-async function* readText(
-  generated: ReturnType<typeof generate>,
-  { failovers, current }: { failovers: Mailbox<Failover>; current: () => OpenedChain | undefined },
-  text: TextModel,
-  stop: readonly string[],
-): AsyncGenerator<AskProgress, Pick<AskAnswer, 'text' | 'tokens' | 'finishReason' | 'tokensPerSecond'>> {
-  const detokenizer = text.tokenizer.createDetokenizer({ skipSpecialTokens: true })
-  const detector = createStopDetector(stop)
-  const trail = createTokenTrail(text.tokenizer)
-  const ids: number[] = []
-  let answer = ''
-  let produced = 0
-  let finishReason: FinishReason = 'stop'
-  let firstMs = 0
-  let lastMs = 0
-  let toldMs = 0
-  for (;;) {
-    const coming = generated.next()
-    while (await failovers.comesBefore(coming)) {
-      for (const failover of failovers.take()) yield { type: 'failover', index: ids.length, ...failover }
-      toldMs = 0
-    }
-    const next = await coming
-    if (!next.done) {
-      lastMs = performance.now()
-      const opened = lastMs - toldMs > HOPS_MS ? current() : undefined
-      if (opened !== undefined) {
-        toldMs = lastMs
-        yield { type: 'hops', hops: opened.chain.hops, exact: opened.exact }
-      }
-      if (ids.length === 0) firstMs = lastMs
-      ids.push(next.value.id)
-      trail.push(next.value, produced)
-    }
-    const delta = next.done ? detokenizer.flush() : detokenizer.push(next.value.id)
-    produced += delta.length
-    const found = detector.push(delta)
-    const settled = next.done && !found.stopped ? found.text + detector.flush() : found.text
-    answer += settled
-    const tokens = trail.take(next.done && !found.stopped ? Number.POSITIVE_INFINITY : answer.length)
-    if (settled !== '' || tokens.length > 0)
-      yield { type: 'text', text: settled, ...(tokens.length > 0 ? { tokens } : {}) }
-    if (found.stopped) await generated.return('stop')
-    if (next.done) finishReason = next.value
-    if (next.done || found.stopped) break
-  }
-  const steps = ids.length - 1
-  return {
-    text: answer,
-    tokens: ids,
-    finishReason,
-    tokensPerSecond: steps < 1 ? null : (steps * 1000) / (lastMs - firstMs),
-  }
 }
 
 function samplingOf(model: AskableModel, wishes: Partial<SamplingParams>): SamplingParams {

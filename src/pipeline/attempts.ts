@@ -1,7 +1,8 @@
 import { type Clock, systemClock } from '../base/clock.ts'
 import { type ErrorCode, isLlmNodeError, LlmNodeError } from '../base/errors.ts'
 import { pipelineLimits } from '../base/limits.ts'
-import { formatSpan, type Span, spanLength } from '../base/span.ts'
+import { sleep } from '../base/sleep.ts'
+import type { Span } from '../base/span.ts'
 import type { AskedProfile } from '../coverage/path.ts'
 import type { Chain } from './chain.ts'
 import {
@@ -15,6 +16,7 @@ import {
   stopsOf,
 } from './entry.ts'
 import { AVOIDED_MS, blameOf, createExclusions, type Exclusions } from './exclusions.ts'
+import { gapError } from './gap-error.ts'
 
 /** One way that failed and is given up for another. */
 export interface Failover {
@@ -23,12 +25,47 @@ export interface Failover {
   readonly spans: readonly Span[]
 }
 
+/** What there is to tell of the ways of one answer while it goes on. */
+export type WayNews =
+  | ({ readonly type: 'failover' } & Failover)
+  /** Nobody holds some layers: the answer waits for somebody. */
+  | { readonly type: 'suspended'; readonly message: string; readonly layers: readonly string[] }
+  /** Somebody has come: it goes on. */
+  | { readonly type: 'continued' }
+  /** From here on it is computed in another numerics class than before (only with `exact: false`). */
+  | { readonly type: 'changed' }
+
+/** What the ways of an answer have in common, from the first one on. */
+export interface Pinned {
+  /** Hexadecimal; undefined: several from the start, or no ring. */
+  readonly numericsClass: string | undefined
+  readonly maxContext: number
+  /** Decided by the first plan, before anything is sent: `auto` stays with it, whoever fails then. */
+  readonly profile: AskedProfile
+}
+
 /** Finds chains for one generation: the first one, and others when one fails. */
 export interface Attempts {
-  /** Goes on with a chain that another generation has opened. */
+  /** Goes on with a chain that another generation has opened, or that was prepared. */
   adopt(opened: OpenedChain): void
-  /** Over the best way left. Throws what ended the last one, or COVERAGE_GAP when nobody is left for a layer. */
+  /**
+   * Over the best way left. Throws what ended the last one; when nobody is left for a layer it waits for somebody as long
+   * as `suspendMs` says, then throws COVERAGE_GAP.
+   */
   open(signal: AbortSignal, options?: { readonly longRope: boolean }): Promise<OpenedChain>
+  /**
+   * Another chain beside the one in use, with as few of its hops as possible; undefined when all would be the same, or it
+   * cannot be built now. Blames nobody. `without`: addresses that must not be on it; `disjoint`: nor any of the way in
+   * use; `roomy`: only where there is room for many more.
+   */
+  beside(
+    signal: AbortSignal,
+    options?: { readonly without?: ReadonlySet<string>; readonly disjoint?: boolean; readonly roomy?: boolean },
+  ): Promise<OpenedChain | undefined>
+  /** Nothing on its way has failed lately. */
+  isSound(opened: OpenedChain): boolean
+  /** Addresses of hops on the way in use that are about to leave. */
+  leaving(): ReadonlySet<string>
   /** The chain opened last has failed. Throws the error itself when another way would not help, or when it is enough. */
   failed(error: unknown): void
   /** The chain has answered: an interruption, if there was one, is over. */
@@ -37,9 +74,13 @@ export interface Attempts {
 
 export interface AttemptsOptions {
   readonly request: ChainRequest
-  readonly onFailover?: ((failover: Failover) => void) | undefined
-  /** In [0, 1), for spreading over equal routes; default Math.random. */
-  readonly random?: () => number
+  readonly onNews?: ((news: WayNews) => void) | undefined
+  /** How an answer began that is taken up again. */
+  readonly pinned?: Pinned | undefined
+  /** False: when the class in which the answer began is gone, it goes on in another one. */
+  readonly exact?: boolean | undefined
+  /** How long the answer waits for somebody who holds what is missing; default: not longer than a moment. */
+  readonly suspendMs?: number | undefined
   readonly clock?: Clock
 }
 
@@ -55,6 +96,9 @@ const MENDABLE: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
 /** What somebody who comes may mend. */
 const WAITED_FOR: ReadonlySet<ErrorCode> = new Set<ErrorCode>(['COVERAGE_GAP', 'COVERAGE_FRAGMENTED', 'NO_RELAY'])
 
+/** A hop of the way in use counts so much more beside it: taken only when nobody else holds its layers. */
+const SHARED_MS = AVOIDED_MS / 100
+
 export function createAttempts(model: EntryModel, options: AttemptsOptions, deps: EntryDeps): Attempts {
   return new RouteAttempts(model, options, deps)
 }
@@ -65,15 +109,14 @@ class RouteAttempts implements Attempts {
   readonly #deps: EntryDeps
   readonly #clock: Clock
   readonly #exclusions: Exclusions
-  /** What the first chain had: those that take over must have it too. */
-  #pinned: Pick<ChainPlan, 'numericsClass' | 'maxContext'> | undefined
+  #pinned: Pinned | undefined
   #plan: ChainPlan | undefined
-  /** Decided by the first plan, before anything is sent: `auto` stays with it, whoever fails then. */
   #profile: AskedProfile | undefined
   /** Of the interruption that is being mended. */
   #failures: LlmNodeError[] = []
   #sinceMs = 0
   #graceUntilMs: number | undefined
+  #suspendedMs: number | undefined
   /** Ways that were tried although something on them had failed. */
   readonly #lastResorts = new Set<string>()
   #proven = false
@@ -85,14 +128,18 @@ class RouteAttempts implements Attempts {
     this.#deps = deps
     this.#clock = options.clock ?? systemClock
     this.#exclusions = deps.exclusions ?? createExclusions(this.#clock)
+    this.#pinned = options.pinned
   }
 
   adopt({ plan, chain }: OpenedChain): void {
     this.#plan = plan
     this.#proven = false
     const { numericsClass, profile } = plan
-    this.#profile = profile
-    this.#pinned = { numericsClass, maxContext: chain.maxContext }
+    const before = this.#pinned
+    this.#pinned = { numericsClass, profile, maxContext: before?.maxContext ?? chain.maxContext }
+    if (before !== undefined && before.numericsClass !== undefined && before.numericsClass !== numericsClass) {
+      this.#tell({ type: 'changed' })
+    }
   }
 
   async open(signal: AbortSignal, { longRope } = { longRope: false }): Promise<OpenedChain> {
@@ -100,6 +147,7 @@ class RouteAttempts implements Attempts {
     for (;;) {
       const { plan, limitMs } = await this.#nextPlan(signal)
       this.#plan = plan
+      // Decided before anything is sent, so that also a second first attempt keeps to it.
       this.#profile ??= plan.profile
       const limit = limitMs === undefined ? undefined : AbortSignal.timeout(Math.ceil(limitMs))
       try {
@@ -110,14 +158,53 @@ class RouteAttempts implements Attempts {
           limit === undefined ? signal : AbortSignal.any([signal, limit]),
         )
         await this.#requirePinned(opened.chain)
-        this.#proven = false
-        if (this.#pinned === undefined) this.adopt(opened)
+        this.adopt(opened)
         return opened
       } catch (error) {
         throwIfAborted(signal)
         this.failed(limit?.aborted === true ? tooSlow(error) : error)
       }
     }
+  }
+
+  async beside(
+    signal: AbortSignal,
+    {
+      without,
+      disjoint = false,
+      roomy = false,
+    }: { without?: ReadonlySet<string>; disjoint?: boolean; readonly roomy?: boolean } = {},
+  ): Promise<OpenedChain | undefined> {
+    const inUse = new Set(this.#plan?.route?.hops.map(({ holder }) => holder.address))
+    if (inUse.size === 0) return undefined
+    const excluded = new Set([...(without ?? []), ...(disjoint ? inUse : [])])
+    try {
+      const shared = (address: string | null) => (address !== null && inUse.has(address) ? SHARED_MS : 0)
+      const penaltyMs = (from: string | null, to: string | null) => this.#exclusions.penaltyMs(from, to) + shared(to)
+      const plan = this.#planWith({ penaltyMs, penalised: undefined, excluded })
+      const hops = plan.route?.hops ?? []
+      const isOther = hops.some(({ holder }) => !inUse.has(holder.address))
+      const roomTokens = roomy ? plan.maxContext * pipelineLimits.spareRoom : 0
+      if (hops.some(({ holder }) => holder.freeKvTokens < roomTokens)) return undefined
+      if (!isOther || !this.#isSoundPlan(plan)) return undefined
+      const opened = await openPlan(this.#model, plan, this.#deps, signal)
+      await this.#requirePinned(opened.chain)
+      return opened
+    } catch {
+      return undefined
+    }
+  }
+
+  isSound({ plan }: OpenedChain): boolean {
+    return this.#isSoundPlan(plan)
+  }
+
+  leaving(): ReadonlySet<string> {
+    const hops = this.#plan?.route?.hops ?? []
+    if (hops.length === 0) return new Set()
+    const { modelId, recipe } = this.#model
+    const states = new Map(this.#deps.holders(modelId, recipe).map(({ address, state }) => [address, state]))
+    return new Set(hops.map(({ holder }) => holder.address).filter((address) => states.get(address) === 'draining'))
   }
 
   failed(error: unknown): void {
@@ -128,9 +215,15 @@ class RouteAttempts implements Attempts {
     this.#exclusions.add(blameOf(error, stopsOf(plan)))
     if (this.#failures.length === 0) this.#sinceMs = this.#clock.monotonicMs()
     this.#failures.push(error)
+    // Who waits for somebody tries everybody who comes, however long that takes.
+    if (this.#suspendedMs !== undefined) {
+      this.#failures.splice(0, this.#failures.length - 1)
+      return
+    }
     const { start, end } = error.meta
     const known = typeof start === 'number' && typeof end === 'number'
-    this.#options.onFailover?.({ reason: error.code, spans: known ? [{ start, end }] : hops.map(({ span }) => span) })
+    const spans = known ? [{ start, end }] : hops.map(({ span }) => span)
+    this.#tell({ type: 'failover', reason: error.code, spans })
     const tookMs = this.#clock.monotonicMs() - this.#sinceMs
     if (this.#failures.length >= pipelineLimits.routesTried || tookMs >= pipelineLimits.recoverMs) throw error
   }
@@ -138,15 +231,18 @@ class RouteAttempts implements Attempts {
   worked(): void {
     if (!this.#proven && this.#plan !== undefined) this.#exclusions.worked(stopsOf(this.#plan))
     this.#proven = true
+    if (this.#suspendedMs !== undefined) this.#tell({ type: 'continued' })
+    this.#suspendedMs = undefined
+    this.#graceUntilMs = undefined
     if (this.#failures.length === 0) return
     this.#failures = []
-    this.#graceUntilMs = undefined
     this.#lastResorts.clear()
   }
 
   /**
    * The best way without what has failed. When there is none: each way over what has failed, for it may be back, what
-   * failed longest ago first; then a short wait for somebody else. `limitMs`: how long building it may take.
+   * failed longest ago first; then a short wait for somebody else; then another class, if that is allowed; then a long
+   * wait. `limitMs`: how long building it may take.
    */
   async #nextPlan(signal: AbortSignal): Promise<{ plan: ChainPlan; limitMs?: number }> {
     for (;;) {
@@ -155,52 +251,94 @@ class RouteAttempts implements Attempts {
       try {
         const { plan, gap } = this.#tryPlan()
         if (plan !== undefined && this.#isGood(plan)) return { plan }
-        if (this.#failures.length === 0) throw gap
+        if (this.#failures.length === 0 && this.#pinned === undefined) throw gap
         const nowMs = this.#clock.monotonicMs()
         this.#graceUntilMs ??= nowMs + pipelineLimits.gapGraceMs
-        const leftMs = this.#graceUntilMs - nowMs
-        if (leftMs <= 0) throw this.#gapError(plan, gap)
+        const graceMs = this.#graceUntilMs - nowMs
         const way = plan === undefined ? '' : stopsOf(plan).join(' ')
-        if (plan !== undefined && !this.#lastResorts.has(way)) {
+        const isNew = plan !== undefined && !this.#lastResorts.has(way)
+        if (isNew && (graceMs > 0 || this.#suspendedMs !== undefined)) {
           this.#lastResorts.add(way)
-          return { plan, limitMs: leftMs }
+          return { plan, limitMs: graceMs > 0 ? graceMs : pipelineLimits.suspendedTryMs }
         }
-        await Promise.race([nextChange, sleep(leftMs, signal)])
+        const other = graceMs > 0 ? undefined : this.#planInOtherClass(plan)
+        if (other !== undefined) return { plan: other }
+        const waitMs = graceMs > 0 ? graceMs : this.#suspend(plan, gap, nowMs)
+        await Promise.race([nextChange, sleep(waitMs, signal)])
         throwIfAborted(signal)
+        // Who failed may be back.
+        if (this.#suspendedMs !== undefined) this.#lastResorts.clear()
       } finally {
         changed.abort()
       }
     }
   }
 
+  /** For how long to wait before looking again. Throws when it was long enough. */
+  #suspend(plan: ChainPlan | undefined, gap: LlmNodeError | undefined, nowMs: number): number {
+    const { suspendMs = 0 } = this.#options
+    const error = gapError({ plan, gap, failures: this.#failures, modelName: this.#model.name }, this.#exclusions)
+    const leftMs = (this.#suspendedMs ?? nowMs) + suspendMs - nowMs
+    if (leftMs <= 0) throw error
+    if (this.#suspendedMs === undefined) {
+      this.#suspendedMs = nowMs
+      const { layers } = error.meta
+      this.#tell({ type: 'suspended', message: error.message, layers: Array.isArray(layers) ? layers.map(String) : [] })
+    }
+    return Math.min(leftMs, pipelineLimits.suspendedLookMs)
+  }
+
   #tryPlan(): { plan?: ChainPlan; gap?: LlmNodeError } {
-    const { request } = this.#options
-    const pinned = this.#pinned
     try {
-      const plan = planChain(
-        this.#model,
-        {
-          ...request,
-          longRope: this.#longRope,
+      return {
+        plan: this.#planWith({
           penaltyMs: this.#exclusions.penaltyMs,
           penalised: this.#exclusions.concerned(),
           // What is left after failures is tried in order.
-          random: this.#failures.length === 0 ? (this.#options.random ?? Math.random) : undefined,
-          profile: this.#profile ?? request.profile,
-          ...(pinned === undefined ? {} : { numericsClass: pinned.numericsClass }),
-        },
-        this.#deps,
-      )
-      return { plan: pinned === undefined ? plan : { ...plan, maxContext: pinned.maxContext } }
+          random: this.#failures.length === 0 ? (this.#deps.random ?? Math.random) : undefined,
+        }),
+      }
     } catch (error) {
       if (isLlmNodeError(error) && WAITED_FOR.has(error.code)) return { gap: error }
       throw error
     }
   }
 
+  /** Without those that failed on the way in the first class. */
+  #planInOtherClass(failed: ChainPlan | undefined): ChainPlan | undefined {
+    if (this.#options.exact !== false || this.#pinned?.numericsClass === undefined) return undefined
+    const stops = failed === undefined ? [] : stopsOf(failed)
+    const { penaltyMs } = this.#exclusions
+    const excluded = new Set(stops.filter((to, at) => penaltyMs(stops[at - 1] ?? null, to) >= AVOIDED_MS))
+    try {
+      const plan = this.#planWith({ penaltyMs, excluded, numericsClass: undefined })
+      return this.#isGood(plan) ? plan : undefined
+    } catch {
+      return undefined
+    }
+  }
+
+  #planWith(wishes: Partial<ChainRequest>): ChainPlan {
+    const { request } = this.#options
+    const pinned = this.#pinned
+    const profile = pinned?.profile ?? this.#profile ?? request.profile
+    const kept = pinned === undefined ? {} : { numericsClass: pinned.numericsClass }
+    const plan = planChain(
+      this.#model,
+      { ...request, longRope: this.#longRope, profile, ...kept, ...wishes },
+      this.#deps,
+    )
+    return pinned === undefined ? plan : { ...plan, maxContext: pinned.maxContext }
+  }
+
   /** Nothing on it has failed; or only in other generations, which is no reason not to try. */
-  #isGood({ route }: ChainPlan): boolean {
-    return this.#failures.length === 0 || route === undefined || route.penaltyMs < AVOIDED_MS
+  #isGood(plan: ChainPlan): boolean {
+    return this.#failures.length === 0 || this.#isSoundPlan(plan)
+  }
+
+  #isSoundPlan(plan: ChainPlan): boolean {
+    const stops = [null, ...stopsOf(plan), null]
+    return stops.slice(1).every((to, at) => this.#exclusions.penaltyMs(stops[at] ?? null, to) < AVOIDED_MS)
   }
 
   async #requirePinned(chain: Chain): Promise<void> {
@@ -211,36 +349,8 @@ class RouteAttempts implements Attempts {
     })
   }
 
-  /** Names the layers that only failed peers hold, as far as it is known. */
-  #gapError(plan: ChainPlan | undefined, gap: LlmNodeError | undefined): LlmNodeError {
-    const cause = this.#failures.at(-1)
-    if (plan?.route === undefined) {
-      const { code = 'COVERAGE_GAP', message = 'A layer is missing.', hint = '', meta = {} } = gap ?? {}
-      return new LlmNodeError(code, message, { hint, meta, cause })
-    }
-    const { hops } = plan.route
-    const avoided = hops.filter(({ holder }, index) => {
-      const from = hops[index - 1]?.holder.address ?? null
-      const isLast = index === hops.length - 1
-      return (
-        this.#exclusions.penaltyMs(from, holder.address) >= AVOIDED_MS ||
-        (isLast && this.#exclusions.penaltyMs(holder.address, null) >= AVOIDED_MS)
-      )
-    })
-    // A hop that failed with two partners may be innocent; the failures themselves say which layers did not answer.
-    const blamed = avoided.filter(({ span }) => this.#failures.some(({ meta }) => meta.start === span.start))
-    const lost = blamed.length > 0 ? blamed : avoided
-    const layers = lost.map(({ span }) => formatSpan(span))
-    const one = lost.length === 1 && lost.every(({ span }) => spanLength(span) === 1)
-    return new LlmNodeError(
-      'COVERAGE_GAP',
-      `Layer${one ? ' ' : 's '}${layers.join(', ')} of ${this.#model.name} ${one ? 'is' : 'are'} held by nobody who answers.`,
-      {
-        hint: `Try again later, or hold ${one ? 'it' : 'them'} yourself: llm-node setup --layers ${layers[0]}`,
-        meta: { layers },
-        cause,
-      },
-    )
+  #tell(news: WayNews): void {
+    this.#options.onNews?.(news)
   }
 }
 
@@ -253,16 +363,4 @@ function tooSlow(cause: unknown): LlmNodeError {
 
 function throwIfAborted(signal: AbortSignal): void {
   if (signal.aborted) throw new LlmNodeError('ABORTED', 'Stopped on request.')
-}
-
-function sleep(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const done = () => {
-      clearTimeout(timer)
-      signal.removeEventListener('abort', done)
-      resolve()
-    }
-    const timer = setTimeout(done, signal.aborted ? 0 : ms)
-    signal.addEventListener('abort', done)
-  })
 }

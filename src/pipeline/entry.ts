@@ -36,6 +36,8 @@ export interface EntryModel {
 const TOKEN_MS = 0.2
 
 export interface EntryDeps extends ContactDeps {
+  /** In [0, 1), for spreading over equal routes; default Math.random. */
+  random?(): number
   /** Who serves layers of a model in a recipe, as known now. */
   holders(modelId: Uint8Array, recipe: string): readonly LayerHolder[]
   openRing(options: RingOptions, run: { signal: AbortSignal }): Promise<Ring>

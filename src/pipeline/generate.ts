@@ -6,7 +6,9 @@ import { type Sampled, type SamplingParams, sample, type TokenLogprob } from './
 export interface GenerateRequest {
   /** Token ids of the prompt, at least one. */
   readonly promptIds: readonly number[]
-  /** At most so many new tokens; fewer when the session's context ends first. */
+  /** Tokens of the answer that were drawn before: it goes on after them. They are not yielded. */
+  readonly begun?: readonly number[]
+  /** At most so many new tokens, those included; fewer when the session's context ends first. */
   readonly maxTokens: number
   readonly sampling: SamplingParams
   /** Ids that end the answer; the id itself is not part of it. */
@@ -53,13 +55,14 @@ export async function* generate(
   request: GenerateRequest,
   deps: GenerateDeps,
 ): AsyncGenerator<GeneratedToken, FinishReason> {
-  const { promptIds, maxTokens, signal } = request
+  const { promptIds, begun = [], maxTokens, signal } = request
   const { ends, session, drafter } = deps
   checkRequest(request, session)
   const endTokens = new Set(request.endTokens)
-  const transcript = [...promptIds]
+  const transcript = [...promptIds, ...begun]
   let draft: readonly number[] = []
-  let index = 0
+  let index = begun.length
+  if (index >= maxTokens || (index > 0 && transcript.length >= session.maxContext)) return 'length'
   for (;;) {
     signal?.throwIfAborted()
     const startedMs = performance.now()
@@ -67,7 +70,7 @@ export async function* generate(
     const logits = await ends.logits(rows)
     const ms = performance.now() - startedMs
     const drawn = drawStep(logits, draft, { transcript, request, index })
-    if (index > 0) drafter?.learn({ drafted: draft.length, accepted: drawn.length - 1, ms })
+    if (index > begun.length) drafter?.learn({ drafted: draft.length, accepted: drawn.length - 1, ms })
     for (const token of drawn) {
       deps.onLogits?.(index, token.logits)
       if (endTokens.has(token.sampled.id)) return 'stop'

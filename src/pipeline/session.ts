@@ -5,7 +5,10 @@ import type { ModelEnds } from '../shard/ends.ts'
 import type { Attempts } from './attempts.ts'
 import type { OpenedChain } from './entry.ts'
 import type { TokenSession } from './generate.ts'
+import { createPace } from './pace.ts'
+import { raceRows } from './race.ts'
 import { sendRows } from './send-rows.ts'
+import type { Standby } from './standby.ts'
 
 /** A chain together with the ids whose keys and values it holds. */
 export interface HeldChain {
@@ -30,6 +33,12 @@ export interface Session extends TokenSession {
   close(): Promise<void>
 }
 
+/** How long a token may take before another way is tried; undefined: as long as the circuit's own watch allows. */
+export interface Patience {
+  readonly firstTokenMs?: number | undefined
+  readonly tokenMs?: number | undefined
+}
+
 export interface SessionDeps {
   readonly ends: Pick<ModelEnds, 'embed'>
   readonly attempts: Attempts
@@ -37,71 +46,165 @@ export interface SessionDeps {
   readonly held?: HeldChain | undefined
   /** A longrope model computes more ids than these with other factors, and all of them then (engine.md §1). */
   readonly shortLimit?: number | null
+  /** Prepares a second chain. */
+  readonly standby?: Standby | undefined
+  /** Lets a second chain race the first one for the first token, and when a step is slow. Needs `standby`. */
+  readonly hedge?: boolean | undefined
+  readonly patience?: Patience | undefined
+  /** Sees all rows that come back: those for ids [from, from + rows). */
+  readonly onRows?: ((from: number, rows: Float32Array) => void) | undefined
+  /** Hears to which chains rows are sent. */
+  readonly onSent?: ((opened: OpenedChain) => void) | undefined
   readonly clock?: Clock
 }
 
 const NEVER = new AbortController().signal
 
-export function createSession({ ends, attempts, held, shortLimit, clock = systemClock }: SessionDeps): Session {
-  const limit = shortLimit ?? Number.POSITIVE_INFINITY
-  let opened = held?.opened
-  let openedMs = held?.openedMs ?? 0
-  let ids: readonly number[] = held?.ids ?? []
-  let maxContext = opened?.chain.maxContext ?? Number.POSITIVE_INFINITY
-  if (opened !== undefined) attempts.adopt(opened)
+export function createSession(deps: SessionDeps): Session {
+  return new ChainSession(deps)
+}
 
-  const close = async () => {
-    const closing = opened
-    opened = undefined
-    await closing?.chain.close()
-  }
-  const open = async (signal: AbortSignal, nIds: number): Promise<OpenedChain> => {
-    const longRope = nIds > limit
-    const lifeMs = (opened?.chain.lifeS ?? 0) * 1_000 * pipelineLimits.lifeShare
-    const isFit = opened?.plan.longRope === longRope && clock.monotonicMs() < openedMs + lifeMs
-    if (opened !== undefined && isFit) return opened
-    await close()
-    ids = []
-    opened = await attempts.open(signal, { longRope })
-    openedMs = clock.monotonicMs()
-    maxContext = opened.chain.maxContext
-    return opened
+interface Computed {
+  readonly by: HeldChain
+  readonly rows: Float32Array
+}
+
+class ChainSession implements Session {
+  readonly #deps: SessionDeps
+  readonly #clock: Clock
+  readonly #limit: number
+  readonly #pace = createPace()
+  #inUse: HeldChain | undefined
+  #maxContext: number
+  #answered = false
+
+  constructor(deps: SessionDeps) {
+    this.#deps = deps
+    this.#clock = deps.clock ?? systemClock
+    this.#limit = deps.shortLimit ?? Number.POSITIVE_INFINITY
+    this.#inUse = deps.held
+    this.#maxContext = deps.held?.opened.chain.maxContext ?? Number.POSITIVE_INFINITY
+    if (deps.held !== undefined) deps.attempts.adopt(deps.held.opened)
   }
 
-  return {
-    get maxContext() {
-      return maxContext
-    },
-    frameEnd: (nIds) => (nIds <= limit ? Math.min(limit, maxContext) : maxContext),
-    get current() {
-      return opened
-    },
-    open,
-    close,
-    release() {
-      const released = opened === undefined ? undefined : { opened, ids, openedMs }
-      opened = undefined
-      return released
-    },
-    async rows(wanted, want, { signal = NEVER }) {
-      if (want < 1 || want > wanted.length) throw new LlmNodeError('BAD_INPUT', `${want} of ${wanted.length} rows.`)
-      for (;;) {
-        const { chain } = await open(signal, wanted.length)
-        // What was guessed wrong is overwritten: a lower position rolls back.
-        const pos = Math.min(commonLength(ids, wanted), wanted.length - want)
-        ids = ids.slice(0, pos)
-        try {
-          const rows = await sendRows(chain, ends, { ids: wanted, pos, want, signal })
-          ids = wanted
-          attempts.worked()
-          return rows
-        } catch (error) {
-          await close()
-          if (signal.aborted) throw error
-          attempts.failed(error)
-        }
+  get maxContext(): number {
+    return this.#maxContext
+  }
+
+  get current(): OpenedChain | undefined {
+    return this.#inUse?.opened
+  }
+
+  frameEnd(nIds: number): number {
+    return nIds <= this.#limit ? Math.min(this.#limit, this.#maxContext) : this.#maxContext
+  }
+
+  async open(signal: AbortSignal, nIds: number): Promise<OpenedChain> {
+    return (await this.#open(signal, nIds)).opened
+  }
+
+  async close(): Promise<void> {
+    const closing = this.#inUse
+    this.#inUse = undefined
+    await Promise.all([closing?.opened.chain.close(), this.#deps.standby?.close()])
+  }
+
+  release(): HeldChain | undefined {
+    const released = this.#inUse
+    this.#inUse = undefined
+    return released
+  }
+
+  async rows(wanted: readonly number[], want: number, { signal = NEVER }: { signal?: AbortSignal | undefined }) {
+    if (want < 1 || want > wanted.length) throw new LlmNodeError('BAD_INPUT', `${want} of ${wanted.length} rows.`)
+    const { attempts, standby, onRows } = this.#deps
+    for (;;) {
+      await this.#goOnWith(standby?.takeMoved())
+      const inUse = await this.#open(signal, wanted.length)
+      try {
+        const startedMs = this.#clock.monotonicMs()
+        const { by, rows } = await this.#compute(inUse, wanted, want, signal)
+        if (by !== inUse) await this.#goOnWith(by)
+        this.#inUse = { ...by, ids: wanted }
+        if (this.#answered) this.#pace.add(this.#clock.monotonicMs() - startedMs)
+        this.#answered = true
+        attempts.worked()
+        onRows?.(wanted.length - want, rows)
+        standby?.tend(this.#inUse)
+        return rows
+      } catch (error) {
+        await this.#drop()
+        if (signal.aborted) throw error
+        attempts.failed(error)
+        const spare = await standby?.take()
+        if (spare !== undefined && attempts.isSound(spare.opened)) await this.#goOnWith(spare)
+        else await spare?.opened.chain.close()
       }
-    },
+    }
+  }
+
+  async #open(signal: AbortSignal, nIds: number): Promise<HeldChain> {
+    const longRope = nIds > this.#limit
+    const nowMs = this.#clock.monotonicMs()
+    if (this.#inUse !== undefined) {
+      const { opened, openedMs } = this.#inUse
+      const lifeMs = opened.chain.lifeS * 1_000 * pipelineLimits.lifeShare
+      if (opened.plan.longRope === longRope && nowMs < openedMs + lifeMs) return this.#inUse
+      await this.#drop()
+    }
+    const opened = await this.#deps.attempts.open(signal, { longRope })
+    this.#maxContext = opened.chain.maxContext
+    this.#inUse = { opened, ids: [], openedMs: this.#clock.monotonicMs() }
+    return this.#inUse
+  }
+
+  async #drop(): Promise<void> {
+    const dropped = this.#inUse
+    this.#inUse = undefined
+    await dropped?.opened.chain.close()
+  }
+
+  async #goOnWith(held: HeldChain | undefined): Promise<void> {
+    if (held === undefined) return
+    await this.#drop()
+    this.#deps.attempts.adopt(held.opened)
+    this.#inUse = held
+  }
+
+  async #compute(inUse: HeldChain, wanted: readonly number[], want: number, signal: AbortSignal): Promise<Computed> {
+    const { hedge = false, patience, standby } = this.#deps
+    const over = new AbortController()
+    const either = AbortSignal.any([signal, over.signal])
+    const on = async (held: HeldChain): Promise<Computed> => ({
+      by: held,
+      rows: await this.#send(held, wanted, want, either),
+    })
+    const isFirst = !this.#answered
+    let other: HeldChain | undefined
+    try {
+      const computed = await raceRows(on(inUse), {
+        lateMs: !hedge || standby === undefined ? undefined : isFirst ? 0 : this.#pace.p95(),
+        second: async () => {
+          other = await standby?.second(either)
+          return other === undefined ? undefined : on(other)
+        },
+        limitMs: isFirst ? patience?.firstTokenMs : patience?.tokenMs,
+      })
+      if (computed.by === inUse) await other?.opened.chain.close()
+      return computed
+    } catch (error) {
+      await other?.opened.chain.close()
+      throw error
+    } finally {
+      over.abort()
+    }
+  }
+
+  #send({ opened, ids }: HeldChain, wanted: readonly number[], want: number, signal: AbortSignal) {
+    this.#deps.onSent?.(opened)
+    // What was guessed wrong is overwritten: a lower position rolls back.
+    const pos = Math.min(commonLength(ids, wanted), wanted.length - want)
+    return sendRows(opened.chain, this.#deps.ends, { ids: wanted, pos, want, signal })
   }
 }
 

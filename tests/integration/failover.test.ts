@@ -1,7 +1,9 @@
 /** Hops that die, refuse, stall or lie under a generation: the answer is the one that nobody disturbed, to the bit. */
+import { setTimeout as delay } from 'node:timers/promises'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { pipelineLimits } from '../../src/base/limits.ts'
 import type { ComputeService } from '../../src/onion/ports.ts'
-import type { AskAnswer } from '../../src/pipeline/ask.ts'
+import type { AskAnswer, AskOptions } from '../../src/pipeline/ask.ts'
 import type { HopServer } from '../../src/pipeline/hop-server.ts'
 import { createCleanup } from './p2p-helpers.ts'
 import {
@@ -56,9 +58,10 @@ type Nodes = Awaited<ReturnType<typeof startNodes>>
 async function askOver(
   nodes: Nodes | Nodes[number][],
   options: Parameters<typeof startEntry>[3] = {},
+  wishes: Partial<AskOptions> = {},
 ): Promise<{ answer: AskedAnswer; frames: readonly SentFrame[] }> {
   const entry = await startEntry(cleanup, model, nodes, options)
-  return { answer: await entry.ask(), frames: entry.frames }
+  return { answer: await entry.ask({ suspendMs: 0, ...wishes }), frames: entry.frames }
 }
 
 function resultOf({ result, error }: AskedAnswer): AskAnswer {
@@ -169,6 +172,67 @@ test('without a replica the answer ends soon, and says which layers are missing'
   expect(text.length).toBeGreaterThan(0)
   expect(undisturbed.text.startsWith(text)).toBe(true)
 }, 10_000)
+
+test('without a replica the answer waits, visibly, and goes on when somebody has come', async () => {
+  const [a, b, c, b2] = await startNodes()
+  const known = [a, b, c]
+  const entry = await startEntry(cleanup, model, known, {
+    before: ({ ring, frame }) => (ring === 0 && frame === prefillFrames + 5 ? b.node.stop() : undefined),
+  })
+  const answer = await entry.ask({ onSuspended: () => known.push(b2) })
+  const result = expectUndisturbed(answer)
+  const told = answer.events.filter(({ type }) => type === 'suspended' || type === 'continued')
+  expect(told).toMatchObject([{ type: 'suspended', layers: ['4-7'] }, { type: 'continued' }])
+  expect(result.hops.map(({ address }) => address)).toContain(b2.holder.address)
+})
+
+test('who waits can be stopped', async () => {
+  const nodes = (await startNodes()).slice(0, 3)
+  const stop = new AbortController()
+  const entry = await startEntry(cleanup, model, nodes, {
+    before: ({ frame }) => (frame === prefillFrames + 5 ? nodes[1]?.node.stop() : undefined),
+  })
+  const { error } = await entry.ask({ signal: stop.signal, onSuspended: () => stop.abort() })
+  expect(error?.code).toBe('ABORTED')
+})
+
+test('in another numerics class it goes on only where that is allowed, and says from where on', async () => {
+  const [a, b, c] = await startNodes()
+  // It computes as all others do and only says something else, so that the text shows nothing.
+  const served = await startComputeNode(cleanup, model, B, {
+    decodeMs: 2,
+    numericsClass: new Uint8Array(32).fill(0xee),
+  })
+  const nodes = [a, b, c, { ...served, holder: { ...served.holder, numericsClass: 'ee'.repeat(32) } }]
+  const before = ({ ring, frame }: SentFrame) => (ring === 0 && frame === prefillFrames + 5 ? b.node.stop() : undefined)
+  const { answer } = await askOver(nodes, { before }, { exact: false })
+  const result = resultOf(answer)
+  expect(result).toMatchObject({ text: undisturbed.text, tokens: undisturbed.tokens, exact: false })
+  const changed = answer.events.find(({ type }) => type === 'changed')
+  expect(changed).toEqual({ type: 'changed', index: result.changedAt })
+  expect(result.changedAt).toBeGreaterThan(0)
+})
+
+test('a spare circuit is there when a hop dies: only the replay is left', async () => {
+  const nodes = await startNodes()
+  const rings: number[] = []
+  const entry = await startEntry(cleanup, model, nodes, {
+    async before({ ring, frame }) {
+      rings.push(ring)
+      if (ring !== 0 || frame < prefillFrames + 1) return
+      // Long enough to deserve one.
+      if (frame === prefillFrames + 1) await delay(pipelineLimits.spareAfterMs)
+      if (frame === prefillFrames + 3) {
+        await expect.poll(() => nodes[3].hops.sessions.length).toBe(1)
+        await nodes[1].node.stop()
+      }
+    },
+  })
+  const result = expectUndisturbed(await entry.ask())
+  expect(result.failovers).toBe(1)
+  expect(Math.max(...rings)).toBe(1)
+  await expect.poll(() => nodes.flatMap((node) => node.hops.sessions)).toEqual([])
+})
 
 test('nothing is left behind on the hops that live', async () => {
   const nodes = await startNodes()

@@ -79,10 +79,10 @@ export async function startComputeNode(
   cleanup: Cleanup,
   model: TestModel,
   span: Span,
-  options: { decodeMs?: number; wrap?: (hops: HopServer) => ComputeService } = {},
+  options: { decodeMs?: number; numericsClass?: Uint8Array; wrap?: (hops: HopServer) => ComputeService } = {},
 ): Promise<ComputeNode> {
   const hops = createHopServer()
-  hops.serve({ modelId, numericsClass, runner: await model.runner(span) })
+  hops.serve({ modelId, numericsClass: options.numericsClass ?? numericsClass, runner: await model.runner(span) })
   const peer = await startOnion(cleanup, options.wrap?.(hops) ?? hops)
   const [key] = peer.identity.onionKeys(Date.now())
   return {
@@ -130,7 +130,7 @@ export interface TestEntry {
   readonly node: PeerNode
   readonly deps: AskDeps
   readonly frames: readonly SentFrame[]
-  ask(options?: Partial<AskOptions>): Promise<AskedAnswer>
+  ask(options?: Partial<AskOptions> & { onSuspended?: () => void }): Promise<AskedAnswer>
 }
 
 export interface AskedAnswer {
@@ -184,6 +184,7 @@ export async function startEntry(
     ...(options.privacy === undefined ? {} : { privacy: options.privacy }),
     ...(options.chats === undefined ? {} : { chats: options.chats }),
     ...(options.ahead === true ? { prepareRing: (ringOptions) => onion.prepareRing(ringOptions) } : {}),
+    random: () => 0,
     holders: () => nodes.map((node) => node.holder),
     async contact(address) {
       const node = [...nodes, ...(options.relays ?? [])].find(({ holder }) => holder.address === address)
@@ -197,10 +198,13 @@ export async function startEntry(
     node,
     deps,
     frames,
-    async ask(wishes = {}) {
+    async ask({ onSuspended, ...wishes } = {}) {
       const events: AskProgress[] = []
       try {
-        for await (const event of ask(model.askable, { ...defaults(), ...wishes }, deps)) events.push(event)
+        for await (const event of ask(model.askable, { ...defaults(), ...wishes }, deps)) {
+          events.push(event)
+          if (event.type === 'suspended') onSuspended?.()
+        }
       } catch (error) {
         if (!(error instanceof LlmNodeError)) throw error
         return { events, result: undefined, error }

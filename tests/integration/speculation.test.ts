@@ -34,6 +34,9 @@ function onlyChain(chain: Chain): Attempts {
   }
   return {
     adopt() {},
+    beside: async () => undefined,
+    isSound: () => true,
+    leaving: () => new Set(),
     open: async () => ({ chain, plan, exact: true, estimate: { solo: null, split: null } }),
     failed(error) {
       throw error

@@ -133,6 +133,10 @@ export const nodeFields = z
       .object({ solo: z.number().nullable(), split: z.number().nullable() })
       .meta({ description: 'Tokens per second before anything was computed: alone, and over this route.' }),
     failovers: z.int(),
+    changed_at: z.int().nullable().meta({
+      description: 'First token that was computed in another numerics class than the first one; null: none.',
+    }),
+    seen_by: z.int().meta({ description: 'Peers that were sent what the text can be reconstructed from.' }),
     profile: profileName.meta({ description: 'Who could see what.' }),
   })
   .meta({ description: 'What OpenAI does not have.' })

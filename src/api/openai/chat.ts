@@ -9,7 +9,7 @@ import {
   type ChatRequestBody,
   chatRequest,
 } from './chat-schema.ts'
-import { fingerprintOf, nodeFieldsOf, resolveModel, samplingOf, stopsOf, usageOf } from './generation.ts'
+import { fingerprintOf, nodeFieldsOf, resolveModel, runOf, samplingOf, stopsOf, usageOf } from './generation.ts'
 import { account, type OpenAiParts, readBody, type Visit, visit } from './parts.ts'
 import { createReasoningSplitter } from './reasoning.ts'
 import { dataLine, doneLine } from './sse.ts'
@@ -33,6 +33,7 @@ export async function chatCompletions(c: ApiContext, parts: OpenAiParts): Promis
     ignoreEnd: body.ignore_eos === true,
     profile: body.llm_node?.profile,
     owner: `key ${c.var.caller.name ?? ''}`,
+    ...runOf(body),
   }
   const visited = await visit(c, parts, call)
   if (body.stream !== true) return c.json(await readWhole({ c, parts, body, visited, head }))

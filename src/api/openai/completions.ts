@@ -8,7 +8,7 @@ import {
   completionRequest,
   type TextCompletion,
 } from './completion-schema.ts'
-import { fingerprintOf, nodeFieldsOf, resolveModel, samplingOf, stopsOf, usageOf } from './generation.ts'
+import { fingerprintOf, nodeFieldsOf, resolveModel, runOf, samplingOf, stopsOf, usageOf } from './generation.ts'
 import { account, type OpenAiParts, readBody, type Visit, visit } from './parts.ts'
 import { dataLine, doneLine } from './sse.ts'
 import { streamAnswer } from './stream-answer.ts'
@@ -39,6 +39,8 @@ export async function completions(c: ApiContext, parts: OpenAiParts): Promise<Re
     stop: stopsOf(body.stop),
     ignoreEnd: body.ignore_eos === true,
     profile: body.llm_node?.profile,
+    owner: `key ${c.var.caller.name ?? ''}`,
+    ...runOf(body),
   }
   const visited = await visit(c, parts, call)
   if (body.stream !== true) return c.json(await readWhole({ c, parts, body, visited, head }))

@@ -33,6 +33,7 @@ const shapes: Partial<Record<ErrorCode, Shape>> = {
   AUTH_FAILED: { status: 503, type: 'server_error', retryAfterS: 1 },
   BAD_FRAME: { status: 503, type: 'server_error', retryAfterS: 1 },
   NOT_SET_UP: { status: 503, type: 'server_error', retryAfterS: 60 },
+  DEADLINE: { status: 504, type: 'server_error' },
   HOP_TIMEOUT: { status: 504, type: 'server_error' },
   ABORTED: { status: 499, type: 'server_error' },
 }

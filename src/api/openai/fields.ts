@@ -68,18 +68,39 @@ export const streamFields = {
   ),
 }
 
-/** The one place for wishes that OpenAI does not know. */
-export const nodeRequestFields = {
-  llm_node: optional(
-    z.strictObject({
-      profile: optional(
-        z.enum(['auto', 'direct', 'guarded', 'trusted', 'local-only']).meta({
-          description: "Who may see what; absent, the node's own setting.",
-        }),
-      ),
+const ms = z.int().min(1).max(86_400_000)
+
+const nodeWishes = z.strictObject({
+  profile: optional(
+    z.enum(['auto', 'direct', 'guarded', 'trusted', 'local-only']).meta({
+      description: "Who may see what; absent, the node's own setting.",
     }),
   ),
-}
+  resume: optional(
+    z.string().max(64).meta({
+      description:
+        'The id of an answer of the same key that was interrupted: it goes on, and nothing else here counts.',
+    }),
+  ),
+  persist: optional(z.boolean().meta({ description: 'false: nothing of the answer is kept for after a restart.' })),
+  exact: optional(
+    z
+      .boolean()
+      .meta({ description: 'false: rather go on in another numerics class, marked, than wait for the first.' }),
+  ),
+  hedge: optional(z.boolean().meta({ description: 'A second circuit races the first one when that is slow.' })),
+  first_token_ms: optional(ms.meta({ description: 'Then another way is tried. Default: by measurement.' })),
+  token_ms: optional(ms.meta({ description: 'The same for every further token.' })),
+  total_ms: optional(ms.meta({ description: 'Then the answer ends with an error.' })),
+  wait_ms: optional(
+    z.int().min(0).max(86_400_000).meta({ description: 'How long the answer may wait for missing layers.' }),
+  ),
+})
+
+export type NodeWishes = z.output<typeof nodeWishes>
+
+/** The one place for wishes that OpenAI does not know. */
+export const nodeRequestFields = { llm_node: optional(nodeWishes) }
 
 /** What OpenAI's clients send for its own bookkeeping. */
 export const bookkeepingFields = {

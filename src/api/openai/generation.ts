@@ -4,6 +4,7 @@ import type { AskAnswer, AskProgress } from '../../pipeline/ask.ts'
 import type { SamplingParams } from '../../pipeline/sampler.ts'
 import type { GenerationCall, Inference, ModelCard, Where } from '../inference.ts'
 import type { NodeFields, Usage } from './chat-schema.ts'
+import type { NodeWishes } from './fields.ts'
 
 /** A generation that has its route: from here on its answer is a success, whatever happens later. */
 export interface OpenedGeneration {
@@ -21,7 +22,9 @@ export async function openGeneration(
   signal: AbortSignal,
 ): Promise<OpenedGeneration> {
   const iterator = inference.generate(call, signal)[Symbol.asyncIterator]()
-  const first = await iterator.next()
+  let first = await iterator.next()
+  // An answer that is taken up again may wait for its way.
+  while (!first.done && first.value.type !== 'route') first = await iterator.next()
   if (first.done || first.value.type !== 'route') {
     await iterator.return?.()
     throw new LlmNodeError('INTERNAL', 'The generation began without a route.')
@@ -79,6 +82,14 @@ export function samplingOf(
   return Object.fromEntries(Object.entries(wishes).filter(([, value]) => value !== undefined))
 }
 
+/** What a request says about how its answer is looked after. */
+export function runOf({ llm_node: wishes }: { readonly llm_node?: NodeWishes | undefined }) {
+  if (wishes === undefined) return {}
+  const { persist, exact, hedge, first_token_ms: firstTokenMs, token_ms: tokenMs, total_ms: totalMs } = wishes
+  const run = { persist, exact, hedge, patience: { firstTokenMs, tokenMs }, totalMs, suspendMs: wishes.wait_ms }
+  return { resume: wishes.resume, run }
+}
+
 export function stopsOf(stop: string | readonly string[] | undefined): readonly string[] {
   return stop === undefined ? [] : typeof stop === 'string' ? [stop] : stop
 }
@@ -93,12 +104,14 @@ export function usageOf(result: AskAnswer): Usage {
   }
 }
 
-export function nodeFieldsOf({ hops, exact, estimate, failovers, profile }: AskAnswer): NodeFields {
+export function nodeFieldsOf({ hops, exact, changedAt, seenBy, estimate, failovers, profile }: AskAnswer): NodeFields {
   return {
     hops: hops.map(({ span, address, ms, linkMs, reason }) => {
       return { layers: formatSpan(span), address, ms, link_ms: linkMs, reason }
     }),
     exact,
+    changed_at: changedAt,
+    seen_by: seenBy,
     estimate: { ...estimate },
     failovers,
     profile,

@@ -7,7 +7,15 @@ import type { AskProgress } from '../../../src/pipeline/ask.ts'
 import { answer, card, createTestApi, readEvents, result } from './app-helpers.ts'
 
 const head = { model: 'demo', system_fingerprint: 'fp_abababab_i8.1_cdcdcdcd' }
-const llm_node = { hops: [{ layers: '0-11', address: 'x.llm', ms: 1.5 }], exact: true, failovers: 1, profile: 'direct' }
+const llm_node = {
+  hops: [{ layers: '0-11', address: 'x.llm', ms: 1.5, link_ms: 1, reason: 'fastest of 2' }],
+  exact: true,
+  changed_at: null,
+  seen_by: 1,
+  estimate: { solo: null, split: null },
+  failovers: 1,
+  profile: 'direct',
+}
 const usage = {
   prompt_tokens: 7,
   completion_tokens: 2,

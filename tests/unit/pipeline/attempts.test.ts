@@ -3,7 +3,7 @@ import { type ErrorCode, LlmNodeError } from '../../../src/base/errors.ts'
 import type { LayerHolder } from '../../../src/coverage/map.ts'
 import type { ModelSpec } from '../../../src/model/spec.ts'
 import type { Ring, RingOptions } from '../../../src/onion/ring.ts'
-import { createAttempts, type Failover } from '../../../src/pipeline/attempts.ts'
+import { createAttempts, type WayNews } from '../../../src/pipeline/attempts.ts'
 import type { EntryDeps, EntryModel } from '../../../src/pipeline/entry.ts'
 
 const MINE = 'aa'.repeat(32)
@@ -40,6 +40,7 @@ function createNetwork(holders: readonly LayerHolder[], dead: Set<string> = new 
   const tried: string[] = []
   const classes: string[] = []
   const deps: EntryDeps = {
+    random: () => 0,
     holders: () => holders,
     contact: async (address) => ({
       addressKey: new Uint8Array(32),
@@ -82,12 +83,15 @@ test('goes around what does not answer, first the link, then the peer', async ()
     holder('b2', 4, 8, { decodeMs: 5 }),
   ]
   const { deps, tried } = createNetwork(holders, new Set(['b']))
-  const failovers: Failover[] = []
-  const attempts = createAttempts(model, { request, onFailover: (each) => failovers.push(each) }, deps)
+  const news: WayNews[] = []
+  const attempts = createAttempts(model, { request, onNews: (each) => news.push(each) }, deps)
   const { chain } = await attempts.open(signal)
   expect(tried).toEqual(['a b', 'a2 b', 'a b2'])
   expect(chain.hops.map(({ address }) => address)).toEqual(['a', 'b2'])
-  expect(failovers.map(({ reason }) => reason)).toEqual(['PEER_UNREACHABLE', 'PEER_UNREACHABLE'])
+  expect(news).toMatchObject([
+    { type: 'failover', reason: 'PEER_UNREACHABLE' },
+    { type: 'failover', reason: 'PEER_UNREACHABLE' },
+  ])
 })
 
 test('a chain in use that breaks is followed by one without the broken link, with the same context', async () => {

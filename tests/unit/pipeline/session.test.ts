@@ -46,6 +46,9 @@ function listed(chains: readonly Chain[]): Attempts & { readonly failures: unkno
   return {
     failures,
     adopt() {},
+    beside: async () => undefined,
+    isSound: () => true,
+    leaving: () => new Set(),
     async open() {
       const chain = rest.shift()
       if (chain === undefined) throw new LlmNodeError('COVERAGE_GAP', 'nobody is left')
