@@ -258,6 +258,15 @@ export const onionLimits = {
   extendDials: 2,
   extendAddrs: 4,
   extendAddrBytes: 160,
+  /** One request of an answer circuit, the whole answer, and what may be under way beyond what was received [§5]. */
+  answerRequestBytes: 1_048_576,
+  answerBytes: 4 * 1_048_576,
+  answerWindowBytes: 262_144,
+  /** One frame of an answer, and how much is received before that is said. */
+  answerFrameBytes: 32_768,
+  answerAckBytes: 65_536,
+  /** Silence after which the caller asks whether the answering hop is still there. */
+  answerSilenceMs: 5_000,
   /** Rings that one node may hold open as entry: each holds KV elsewhere. */
   openRings: 64,
 } as const

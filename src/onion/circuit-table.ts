@@ -4,7 +4,7 @@ import type { QueueMeter } from './send-queue.ts'
 import type { OnionLimits } from './types.ts'
 
 /** What a circuit is to the table: before CREATE, half-open, or by its role. `ring`: this node's own end of a ring. */
-export type CircuitPhase = 'new' | 'half-open' | 'relay' | 'compute' | 'ring'
+export type CircuitPhase = 'new' | 'half-open' | 'relay' | 'compute' | 'answer' | 'ring'
 
 export interface TableCircuit {
   /** Predecessor's PeerId. */
@@ -98,7 +98,7 @@ export function createCircuitTable(limits: OnionLimits, clock: Clock): CircuitTa
       },
     }),
     counts() {
-      const phases = ['new', 'half-open', 'relay', 'compute', 'ring'] as const
+      const phases = ['new', 'half-open', 'relay', 'compute', 'answer', 'ring'] as const
       const entries = phases.map((phase) => [phase, count(phase)] as const)
       return { circuits: Object.fromEntries(entries) as Record<CircuitPhase, number>, queuedBytes: totalBytes }
     },

@@ -1,4 +1,5 @@
 import { isLlmNodeError, LlmNodeError } from '../base/errors.ts'
+import type { Secret } from '../base/secret.ts'
 import { type ControlMessage, unwrapControl, wrapControl } from './control.ts'
 import { badFrame, COMMAND, decodeControl, encodeControl } from './frames.ts'
 import { type CircuitKeys, createClientHandshake, type HandshakeTarget } from './handshake.ts'
@@ -41,6 +42,8 @@ export interface EntryCircuit {
    */
   truncate(keep: number, hops: readonly HopTarget[], options: RequestOptions): Promise<void>
   sendData(frame: Uint8Array): void
+  /** 32 bytes that only this node and the answering hop know, once; undefined when there is none. */
+  takeExporter(): Secret | undefined
   /** Why the circuit has ended; undefined: it has not. */
   readonly ended: LlmNodeError | undefined
   /** Ends the circuit; every waiting request rejects with `error`. Idempotent. */
@@ -82,6 +85,7 @@ class OutboundCircuit implements EntryCircuit {
   readonly #keys: HopKeys[] = []
   readonly #pending = new Map<number, PendingOp>()
   #hops: readonly HopTarget[]
+  #exporter: Secret | undefined
   #earlyFrames = 0
   #link: FrameLink | undefined
   #queue: SendQueue | undefined
@@ -182,9 +186,16 @@ class OutboundCircuit implements EntryCircuit {
     this.#queue?.push(frame)
   }
 
+  takeExporter(): Secret | undefined {
+    const exporter = this.#exporter
+    this.#exporter = undefined
+    return exporter
+  }
+
   end(error: LlmNodeError): void {
     if (this.ended !== undefined) return
     this.ended = error
+    this.#exporter?.wipe()
     this.#created?.reject(error)
     for (const pending of [...this.#pending.values()]) pending.reject(error)
     for (const { forward, backward } of this.#keys) {
@@ -224,7 +235,8 @@ class OutboundCircuit implements EntryCircuit {
   #finish(hop: number, handshake: ReturnType<typeof createClientHandshake>, created: Uint8Array): ServerMessage {
     try {
       const { serverMessage, keys } = handshake.finish(created)
-      keys.exporter.wipe()
+      if (this.#hops[hop]?.role === 'answer' && this.#exporter === undefined) this.#exporter = keys.exporter
+      else keys.exporter.wipe()
       this.#keep(hop, keys)
       return decodeServerMessage(serverMessage)
     } catch (cause) {

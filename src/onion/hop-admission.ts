@@ -9,7 +9,7 @@ import {
   type ServerMessage,
 } from './handshake-messages.ts'
 import type { HopContext, RingEnd } from './hop-context.ts'
-import type { FrameLink } from './ports.ts'
+import type { AnswerOffer, FrameLink } from './ports.ts'
 
 const U16_MAX = 0xffff
 
@@ -83,6 +83,7 @@ function decide(
     const tooMany = !asker.trusted && table.count('relay', asker.peer) >= limits.relayPeerCircuits
     return full || tooMany ? refusal('BUSY') : ours
   }
+  if (message.role === 'answer') return withOffer(ours, context.answers?.offer() ?? null)
   if (message.role !== 'compute' || context.compute === null) return refusal('REJECT')
   const offer = context.compute.offer(message)
   if (offer === null) return refusal('REJECT')
@@ -94,5 +95,16 @@ function decide(
     idleS: Math.min(offer.idleS, ours.idleS),
     lifeS: Math.min(offer.lifeS, lifeS),
     queueBytes: Math.min(offer.queueBytes, limits.queueBytes),
+  }
+}
+
+function withOffer(ours: ServerMessage, offer: AnswerOffer | 'busy' | null): ServerMessage {
+  if (offer === null) return refusal('REJECT')
+  if (offer === 'busy') return refusal('BUSY')
+  return {
+    ...ours,
+    idleS: Math.min(offer.idleS, ours.idleS),
+    lifeS: Math.min(offer.lifeS, ours.lifeS),
+    queueBytes: Math.min(offer.queueBytes, ours.queueBytes),
   }
 }

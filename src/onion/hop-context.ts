@@ -5,7 +5,7 @@ import type { CircuitTable } from './circuit-table.ts'
 import type { CryptoBackend } from './crypto.ts'
 import type { FairTurns } from './fair-turns.ts'
 import type { OnionKey } from './handshake.ts'
-import type { CircuitTransport, ComputeService } from './ports.ts'
+import type { AnswerService, CircuitTransport, ComputeService } from './ports.ts'
 import type { CreateSource } from './rate-limit.ts'
 import type { OnionLimits, OnionOptions } from './types.ts'
 
@@ -28,6 +28,7 @@ export interface HopContext {
   readonly limits: OnionLimits
   readonly transport: CircuitTransport
   readonly compute: ComputeService | null
+  readonly answers: AnswerService | null
   readonly clock: Clock
   readonly timers: Timers
   readonly logger: Logger

@@ -1,10 +1,13 @@
 import { isLlmNodeError } from '../base/errors.ts'
+import type { Secret } from '../base/secret.ts'
 import type { CircuitPhase } from './circuit-table.ts'
 import { openControlLayer, sealControlLayer } from './control.ts'
 import { badFrame, COMMAND, decodeControl, encodeControl } from './frames.ts'
+import type { HopRole } from './handshake-messages.ts'
 import { type Admission, answerCreate } from './hop-admission.ts'
+import { createAnswerData } from './hop-answer.ts'
 import type { HopContext } from './hop-context.ts'
-import { createComputeData, createRelayData, type HopData } from './hop-data.ts'
+import { createComputeData, createRelayData, type HopData, type HopDataDeps } from './hop-data.ts'
 import { extendCircuit } from './hop-extend.ts'
 import { checkPlainBody, decodeExtend, encodeExtendFail, encodeOk, OP, type Op } from './ops.ts'
 import type { FrameLink } from './ports.ts'
@@ -122,8 +125,7 @@ class HopCircuit {
       return
     }
     const { keys, grant, message, ringEnd } = accepted
-    keys.exporter.wipe()
-    const data = (message.role === 'compute' ? createComputeData : createRelayData)({
+    const data = createData(message.role, keys.exporter, {
       context,
       predecessor: this.peer,
       meter: this.#meter,
@@ -158,7 +160,7 @@ class HopCircuit {
 
   #opened({ message, grant, ringEnd }: Established): void {
     this.#cancelPhaseTimer()
-    this.phase = ringEnd !== undefined ? 'ring' : message.role === 'compute' ? 'compute' : 'relay'
+    this.phase = ringEnd !== undefined ? 'ring' : message.role
     this.#watchIdle(grant.idleS * 1_000)
   }
 
@@ -177,7 +179,7 @@ class HopCircuit {
   }
 
   #onOp(established: Established, cmd: number, op: Op, inner: Uint8Array): void {
-    if (op === OP.pipeSet || op === OP.relaySet || op === OP.outSet) {
+    if (op === OP.pipeSet || op === OP.relaySet || op === OP.outSet || op === OP.answerSet) {
       established.data.setUp(op, inner)
       return
     }
@@ -307,6 +309,13 @@ class HopCircuit {
       ...(paced ? { paced: { rate: createTokenBucket(rate, clock), turns: relayTurns, peer: this.peer } } : {}),
     })
   }
+}
+
+/** The exporter is kept only where a caller may prove by it who it is. */
+function createData(role: HopRole, exporter: Secret, deps: HopDataDeps): HopData {
+  if (role === 'answer') return createAnswerData(exporter, deps)
+  exporter.wipe()
+  return (role === 'compute' ? createComputeData : createRelayData)(deps)
 }
 
 /** What waits is dropped; what was sent, a last answer above all, is still delivered. */

@@ -26,6 +26,7 @@ export const OP = {
   truncated: 11,
   drop: 12,
   outSet: 13,
+  answerSet: 14,
 } as const
 export type Op = (typeof OP)[keyof typeof OP]
 
@@ -173,6 +174,29 @@ export function decodeOutSet(bytes: Uint8Array): OutSetBody {
   const material = createSecret(reader.bytes(MATERIAL_BYTES, 'segment key'))
   reader.end()
   return { fromStep, segOut: { id, material } }
+}
+
+/** The two segments of an answering hop: requests come in on one, answers go out on the other. */
+export interface AnswerSetBody {
+  readonly segIn: SegmentKeys
+  readonly segOut: SegmentKeys
+}
+
+export function encodeAnswerSet({ segIn, segOut }: AnswerSetBody): Uint8Array {
+  const writer = createByteWriter().bytes(segIn.id).bytes(segIn.material.reveal())
+  return writer.bytes(segOut.id).bytes(segOut.material.reveal()).finish()
+}
+
+/** Throws BAD_RECORD. */
+export function decodeAnswerSet(bytes: Uint8Array): AnswerSetBody {
+  const reader = createByteReader(bytes, 'ANSWER_SET')
+  const segment = (): SegmentKeys => ({
+    id: reader.bytes(SEGMENT_ID_BYTES, 'segment id'),
+    material: createSecret(reader.bytes(MATERIAL_BYTES, 'segment key')),
+  })
+  const body = { segIn: segment(), segOut: segment() }
+  reader.end()
+  return body
 }
 
 const RELAY_MODES = ['pass', 'peel', 'add'] as const

@@ -48,6 +48,24 @@ export interface CircuitTransport {
   onLink(handler: (link: FrameLink) => void): void
 }
 
+/** What an answering hop promises in CREATED. */
+export interface AnswerOffer {
+  readonly idleS: number
+  readonly lifeS: number
+  readonly queueBytes: number
+}
+
+/** A node that generates for a caller it may know nothing about. Implemented by src/node/answering. */
+export interface AnswerService {
+  /** Answers a CREATE; null: refused (REJECT), 'busy': BUSY. Who asks is not known yet. */
+  offer(): AnswerOffer | 'busy' | null
+  /**
+   * The answer to the circuit's one request, in pieces. `exporter`: 32 bytes that only the two ends know; a caller who
+   * wants to be known signs them. A LlmNodeError that is thrown ends the answer with its code.
+   */
+  answer(request: Uint8Array, call: { exporter: Uint8Array; signal: AbortSignal }): AsyncIterable<Uint8Array>
+}
+
 /** What a compute hop promises in CREATED (SM). */
 export interface ComputeOffer {
   readonly numericsClass: Uint8Array

@@ -4,7 +4,7 @@ import type { PeerTarget } from './ports.ts'
 
 /** A node on the route, with what its signed contact record says. */
 export interface HopTarget extends PeerTarget {
-  readonly role: 'relay' | 'compute'
+  readonly role: 'relay' | 'compute' | 'answer'
   /** Ed25519 address key, 32 bytes. */
   readonly addressKey: Uint8Array
   /** X25519 onion key, 32 bytes. */

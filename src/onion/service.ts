@@ -2,6 +2,7 @@ import { toHex } from '../base/bytes.ts'
 import { isLlmNodeError, LlmNodeError } from '../base/errors.ts'
 import { onionLimits } from '../base/limits.ts'
 import { systemTimers } from '../base/timers.ts'
+import { type AnswerCircuit, openAnswerCircuit } from './answer-circuit.ts'
 import { createCircuitTable } from './circuit-table.ts'
 import { nodeCrypto } from './crypto.ts'
 import { createFairTurns } from './fair-turns.ts'
@@ -9,8 +10,9 @@ import { acceptCircuit } from './hop.ts'
 import type { HopContext, RingEnd } from './hop-context.ts'
 import { createCreateLimiter, createTokenBucket } from './rate-limit.ts'
 import { createReadyRings } from './ready-rings.ts'
-import type { Ring, RingOptions } from './ring.ts'
+import type { HopTarget, Ring, RingOptions } from './ring.ts'
 import { prepareRing } from './ring-builder.ts'
+import type { RingEnds } from './ring-end.ts'
 import type { RingSession } from './ring-session.ts'
 import type { OnionDeps, OnionLimits, OnionOptions } from './types.ts'
 
@@ -18,6 +20,7 @@ export interface OnionStats {
   /** Circuits of others that pass or end here. */
   readonly relayCircuits: number
   readonly computeCircuits: number
+  readonly answerCircuits: number
   readonly halfOpenCircuits: number
   /** Rings that this node holds as entry. */
   readonly openRings: number
@@ -31,6 +34,8 @@ export interface OnionService {
   openRing(options: RingOptions, call: { signal: AbortSignal }): Promise<Ring>
   /** Builds a circuit for a ring like this ahead, in the background. It reserves no KV. Never throws. */
   prepareRing(options: RingOptions): void
+  /** A circuit around one node that answers. Errors: see openAnswerCircuit; LIMIT. */
+  openAnswer(hops: readonly HopTarget[], call: { signal: AbortSignal }): Promise<AnswerCircuit>
   stats(): OnionStats
   /** Ends every circuit and ring and takes no new one. Idempotent. */
   stop(): Promise<void>
@@ -53,6 +58,7 @@ export function createOnionService(options: OnionOptions, deps: OnionDeps): Onio
   const prepare = (ringOptions: RingOptions, signal: AbortSignal) =>
     prepareRing(context, { ends, onRing, stopped: stopped.signal }, ringOptions, signal)
   const ready = createReadyRings(context, prepare)
+  const answers = createAnswerCircuits(context, ends, stopped.signal)
   let building = 0
   deps.transport.onLink((link) => {
     if (stopped.signal.aborted) link.abort('stopped')
@@ -82,12 +88,14 @@ export function createOnionService(options: OnionOptions, deps: OnionDeps): Onio
         building--
       }
     },
+    openAnswer: (hops, call) => answers.open(hops, call.signal),
     prepareRing: (ringOptions) => ready.prepare(ringOptions),
     stats() {
       const { circuits, queuedBytes } = context.table.counts()
       return {
         relayCircuits: circuits.relay,
         computeCircuits: circuits.compute,
+        answerCircuits: circuits.answer,
         halfOpenCircuits: circuits.new + circuits['half-open'],
         openRings: rings.size,
         readyRings: ready.size,
@@ -99,6 +107,20 @@ export function createOnionService(options: OnionOptions, deps: OnionDeps): Onio
       ready.clear()
       await Promise.all([...rings].map((ring) => ring.close()))
       context.table.destroyAll('stopped')
+    },
+  }
+}
+
+/** Answers asked for by this node; as many as rings at most. */
+function createAnswerCircuits(context: HopContext, ends: RingEnds, stopped: AbortSignal) {
+  let open = 0
+  return {
+    async open(hops: readonly HopTarget[], wanted: AbortSignal): Promise<AnswerCircuit> {
+      if (stopped.aborted) throw new LlmNodeError('ABORTED', 'This node is stopping.')
+      if (open >= context.limits.openRings) throw new LlmNodeError('LIMIT', `${open} answers are under way already.`)
+      open++
+      const onEnd = () => void open--
+      return await openAnswerCircuit(context, { ends, onEnd }, hops, AbortSignal.any([wanted, stopped]))
     },
   }
 }
@@ -118,6 +140,7 @@ function createContext(
     limits,
     transport,
     compute,
+    answers: deps.answers ?? null,
     clock,
     logger,
     table,

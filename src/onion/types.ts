@@ -4,7 +4,7 @@ import type { Logger } from '../base/logger.ts'
 import type { Timers } from '../base/timers.ts'
 import type { CryptoBackend } from './crypto.ts'
 import type { OnionKey } from './handshake.ts'
-import type { CircuitTransport, ComputeService } from './ports.ts'
+import type { AnswerService, CircuitTransport, ComputeService } from './ports.ts'
 
 export interface Rate {
   readonly perS: number
@@ -44,6 +44,8 @@ export interface OnionDeps {
   readonly transport: CircuitTransport
   /** Null: this node computes nothing for others. */
   readonly compute: ComputeService | null
+  /** Absent: this node generates for nobody else. */
+  readonly answers?: AnswerService
   readonly clock: Clock
   readonly logger: Logger
   readonly timers?: Timers

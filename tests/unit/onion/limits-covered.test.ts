@@ -61,6 +61,12 @@ const TESTS: Readonly<Record<keyof typeof onionLimits, readonly [file: string, t
   extendDials: ['hop.test', 'dials no private address for a peer from outside, and no name'],
   extendAddrs: ['ops.test', 'is refused with a wrong length, count, peer id or address'],
   extendAddrBytes: ['ops.test', 'is refused with a wrong length, count, peer id or address'],
+  answerRequestBytes: ['answer.test', 'ends with a request of one byte more than is taken'],
+  answerBytes: ['answer.test', 'ends an answer that becomes longer than 4 MiB'],
+  answerWindowBytes: ['answer.test', 'sends no more than the window ahead of a caller who does not read'],
+  answerFrameBytes: ['answer.test', 'sends no more than the window ahead of a caller who does not read'],
+  answerAckBytes: ['answer.test', 'ends an answer that becomes longer than 4 MiB'],
+  answerSilenceMs: ['answer.test', 'asks in silence whether the node is still there'],
   openRings: ['ring-faults.test', 'holds no more rings open than the limit'],
 }
 

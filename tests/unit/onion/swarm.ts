@@ -7,7 +7,7 @@ import { type Logger, silentLogger } from '../../../src/base/logger.ts'
 import { createSecret } from '../../../src/base/secret.ts'
 import type { Span } from '../../../src/base/span.ts'
 import { type CryptoBackend, nodeCrypto } from '../../../src/onion/crypto.ts'
-import type { ComputeService, ComputeSession } from '../../../src/onion/ports.ts'
+import type { AnswerService, ComputeService, ComputeSession } from '../../../src/onion/ports.ts'
 import type { HopTarget, RingOptions } from '../../../src/onion/ring.ts'
 import { createOnionService, type OnionService, type OnionStats } from '../../../src/onion/service.ts'
 import type { OnionLimits } from '../../../src/onion/types.ts'
@@ -109,8 +109,8 @@ export interface Swarm {
   readonly clock: VirtualClock
   readonly entry: SwarmNode
   readonly hops: readonly SwarmNode[]
-  target(node: SwarmNode, role: 'relay' | 'compute', span?: Span): HopTarget
-  /** "c" a compute hop of two layers, "r" a relay: "rccr" is a guarded ring over the first four nodes. */
+  target(node: SwarmNode, role: HopTarget['role'], span?: Span): HopTarget
+  /** "c" a compute hop of two layers, "r" a relay, "a" a node that answers: "rccr" is a guarded ring over the first four nodes. */
   options(shape: string, change?: Partial<RingOptions>): RingOptions
   /** Peer ids of everybody, entry first. */
   readonly peers: readonly string[]
@@ -128,6 +128,8 @@ export interface SwarmSettings {
   readonly forge?: (index: number, plaintext: Uint8Array, aad: Uint8Array) => void
   readonly deliver?: Deliver
   readonly logger?: Logger
+  /** Every node answers so. */
+  readonly answers?: AnswerService
 }
 
 export function createSwarm(nHops: number, settings: SwarmSettings = {}): Swarm {
@@ -136,7 +138,7 @@ export function createSwarm(nHops: number, settings: SwarmSettings = {}): Swarm 
   const nodes = Array.from({ length: nHops + 1 }, (_, index) => createSwarmNode(index, network, clock, settings))
   const [entry, ...hops] = nodes
   if (entry === undefined) throw new Error('no entry')
-  const target = (node: SwarmNode, role: 'relay' | 'compute', span?: Span): HopTarget => ({
+  const target = (node: SwarmNode, role: HopTarget['role'], span?: Span): HopTarget => ({
     peerId: node.peerId,
     addrs: node.transport.self.addrs(),
     addressKey: node.addressKey,
@@ -157,6 +159,7 @@ export function createSwarm(nHops: number, settings: SwarmSettings = {}): Swarm 
         const node = hops[index]
         if (node === undefined) throw new Error('not enough nodes')
         if (kind === 'r') return target(node, 'relay')
+        if (kind === 'a') return target(node, 'answer')
         start += 2
         return target(node, 'compute', { start: start - 2, end: start })
       })
@@ -196,6 +199,7 @@ function createSwarmNode(
     {
       transport,
       compute,
+      ...(settings.answers === undefined ? {} : { answers: settings.answers }),
       clock,
       timers: clock,
       logger: settings.logger ?? silentLogger,
@@ -252,6 +256,7 @@ export function rowsFrom(start: number, nRows: number): Float32Array {
 export const idleStats: OnionStats = {
   relayCircuits: 0,
   computeCircuits: 0,
+  answerCircuits: 0,
   halfOpenCircuits: 0,
   openRings: 0,
   readyRings: 0,
