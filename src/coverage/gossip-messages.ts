@@ -20,6 +20,9 @@ import type { Reach } from './crowd.ts'
  */
 export type GossipItemKind = 'advert' | 'heartbeat' | 'tombstone' | 'contact'
 
+/** What of a peer has changed: an advert goes out with its last heartbeat. */
+export type Change = GossipItemKind
+
 export interface GossipItem {
   readonly kind: GossipItemKind
   /** Of the sign of life, added up over the holders; 0 for tombstones and contacts. */

@@ -10,6 +10,7 @@ import type { AdvertEntry, AdvertTable } from './advert-table.ts'
 import { EVERYBODY, isWithin, type Reach } from './crowd.ts'
 import type { Feeds } from './feeds.ts'
 import {
+  type Change,
   type DigestLine,
   decodeAnswer,
   decodeRequest,
@@ -34,9 +35,6 @@ const PATIENCE_MS = 2_000
 const NEWCOMER_MS = 300_000
 /** Newer heartbeats in one digest that show that somebody knows more than the feeders. */
 const MANY_BEHIND = 16
-
-/** What of a peer has changed: an advert goes out with its last heartbeat. */
-export type Change = 'advert' | 'heartbeat' | 'tombstone' | 'contact'
 
 export interface GossipDeps {
   readonly node: Pick<PeerNode, 'request' | 'handle'>

@@ -1,8 +1,12 @@
 import { toHex } from '../base/bytes.ts'
+import type { Clock } from '../base/clock.ts'
 import { isLlmNodeError } from '../base/errors.ts'
 import { coverageLimits } from '../base/limits.ts'
-import type { Change, GossipDeps } from './gossip.ts'
-import type { DigestLine, GossipItem } from './gossip-messages.ts'
+import type { Logger } from '../base/logger.ts'
+import type { Timers } from '../base/timers.ts'
+import type { ContactBook } from '../p2p/contact-book.ts'
+import type { AdvertTable } from './advert-table.ts'
+import type { Change, DigestLine, GossipItem } from './gossip-messages.ts'
 import { createSenderQuotas } from './sender-quota.ts'
 
 /** Signature checks between two turns of the event loop: ~10 ms. */
@@ -29,8 +33,17 @@ export interface Intake {
   missing(lines: readonly DigestLine[]): string[]
 }
 
-export interface IntakeDeps
-  extends Pick<GossipDeps, 'table' | 'book' | 'ownKey' | 'clock' | 'timers' | 'logger' | 'onSelf' | 'onChange'> {
+export interface IntakeDeps {
+  readonly table: AdvertTable
+  readonly book: Pick<ContactBook, 'get' | 'accept'>
+  /** This node's own address key: what others say about it is not listened to. */
+  readonly ownKey: Uint8Array
+  readonly clock: Clock
+  readonly timers: Timers
+  readonly logger: Logger
+  readonly onSelf?: ((bytes: Uint8Array) => void) | undefined
+  readonly onChange: () => void
+  /** To tell on. */
   readonly onNews: (addressKey: Uint8Array, change: Change, from: string) => void
 }
 

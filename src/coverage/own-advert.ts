@@ -6,7 +6,7 @@ import type { ReachabilityWord } from '../p2p/judge-reachability.ts'
 import type { SequenceCounter } from '../p2p/sequence.ts'
 import { type Advert, type AdvertSigner, advertIdOf, encodeAdvert, encodeTombstone, type Serving } from './advert.ts'
 import type { AdvertTable } from './advert-table.ts'
-import type { Change } from './gossip.ts'
+import type { Change } from './gossip-messages.ts'
 import { createChain, encodeHeartbeat, LINK_BYTES } from './heartbeat.ts'
 
 const HEARTBEAT_MS = 60_000
