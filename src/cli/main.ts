@@ -2,7 +2,9 @@ import yargs, { type CommandModule } from 'yargs'
 import { hideBin } from 'yargs/helpers'
 import { LlmNodeError } from '../base/errors.ts'
 import { askCommand } from './commands/ask.ts'
+import { benchCommand } from './commands/bench.ts'
 import { bootstrapCommand } from './commands/bootstrap.ts'
+import { chatCommand } from './commands/chat.ts'
 import { configCommand } from './commands/config.ts'
 import { contactsCommand } from './commands/contacts.ts'
 import { coverageCommand } from './commands/coverage.ts'
@@ -47,10 +49,12 @@ const commands = [
   coverageCommand,
   sessionsCommand,
   doctorCommand,
+  benchCommand,
   modelsCommand,
   configCommand,
   logsCommand,
   askCommand,
+  chatCommand,
   idCommand,
   inviteCommand,
   joinCommand,

@@ -176,6 +176,11 @@ export function planFor(facts: PlanFacts): Plan {
   }
 }
 
+/** How many layers fit this machine, and what stops more. Pure. */
+export function fitOf(figures: ModelFigures, survey: ModelSurvey, machine: Machine, ends: boolean): Fit {
+  return fitLayers(fitRequest(figures, survey, machine, ends))
+}
+
 function fitRequest(figures: ModelFigures, survey: ModelSurvey, machine: Machine, ends: boolean): FitRequest {
   const { packedBytes, memoryBytes } = figures.ends
   return {

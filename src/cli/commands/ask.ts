@@ -8,7 +8,7 @@ import { interruptSignal } from '../interrupt.ts'
 import { printJson, printLine, printNotice, shortAddress } from '../output.ts'
 
 interface AskArguments extends GlobalArguments, NodeArguments {
-  prompt: string
+  prompt?: string | undefined
   model?: string | undefined
   system?: string | undefined
   maxTokens?: number | undefined
@@ -24,14 +24,22 @@ interface AskArguments extends GlobalArguments, NodeArguments {
   logitsDigest?: boolean | undefined
   speculate: boolean
   explain: boolean
+  resume?: string | undefined
+  persist: boolean
+  exact: boolean
+  hedge: boolean
+  firstTokenMs?: number | undefined
+  tokenMs?: number | undefined
+  totalMs?: number | undefined
+  waitMs?: number | undefined
 }
 
 export const askCommand: CommandModule<GlobalArguments, AskArguments> = {
-  command: 'ask <prompt>',
+  command: 'ask [prompt]',
   describe: 'Ask the model, through the swarm or alone',
   builder: (yargs): Argv<AskArguments> =>
     addNodeOptions(yargs)
-      .positional('prompt', { type: 'string', demandOption: true, describe: 'What to ask' })
+      .positional('prompt', { type: 'string', describe: 'What to ask' })
       .option('model', { type: 'string', describe: 'Which model, when this home holds several' })
       .option('system', { type: 'string', describe: 'System message' })
       .option('max-tokens', { type: 'number', describe: 'Longest answer' })
@@ -48,10 +56,22 @@ export const askCommand: CommandModule<GlobalArguments, AskArguments> = {
       })
       .option('ignore-end', { type: 'boolean', default: false, describe: 'Go on past the end, up to --max-tokens' })
       .option('speculate', { type: 'boolean', default: true, describe: 'Guess tokens ahead where it pays' })
+      .option('resume', {
+        type: 'string',
+        describe: 'Go on with an answer that was interrupted; without ID the latest',
+      })
+      .option('persist', { type: 'boolean', default: true, describe: 'Keep the answer, sealed, until it is finished' })
+      .option('exact', { type: 'boolean', default: true, describe: '--no-exact: rather go on inexactly than wait' })
+      .option('hedge', { type: 'boolean', default: false, describe: 'Let a second circuit race a slow one' })
+      .option('first-token-ms', { type: 'number', describe: 'Try another way when no token has come by then' })
+      .option('token-ms', { type: 'number', describe: 'The same for every further token' })
+      .option('total-ms', { type: 'number', describe: 'End the answer then' })
+      .option('wait-ms', { type: 'number', describe: 'How long to wait when layers are missing' })
       .option('explain', { type: 'boolean', default: false, describe: 'Say why which node was chosen' })
       .option('logits-digest', { type: 'boolean', default: false, hidden: true }),
   async handler(argv) {
-    if (argv.prompt.trim() === '') throw new LlmNodeError('BAD_INPUT', 'There is nothing to ask.')
+    if (argv.resume === undefined && (argv.prompt ?? '').trim() === '')
+      throw new LlmNodeError('BAD_INPUT', 'There is nothing to ask.')
     const signal = interruptSignal()
     const events = await openAsk(argv, signal)
     const result = await readAnswer(events, { quiet: argv.json })
@@ -62,7 +82,7 @@ export const askCommand: CommandModule<GlobalArguments, AskArguments> = {
 }
 
 /** Prints the text as it comes and ends its line, however the answer ends. */
-async function readAnswer(events: AsyncIterable<AskEvent>, { quiet }: { quiet: boolean }): Promise<AskResult> {
+export async function readAnswer(events: AsyncIterable<AskEvent>, { quiet }: { quiet: boolean }): Promise<AskResult> {
   let printed = false
   try {
     for await (const event of events) {
@@ -70,6 +90,9 @@ async function readAnswer(events: AsyncIterable<AskEvent>, { quiet }: { quiet: b
         process.stdout.write(event.text)
         printed = true
       }
+      if (event.type === 'suspended')
+        printNotice(`${printed ? '\n' : ''}${event.message} Waiting for somebody; Ctrl-C ends it.`)
+      if (event.type === 'continued') printNotice('Somebody has come: it goes on.')
       if (event.type === 'error') throw errorOf(event)
       if (event.type === 'done') return event.result
     }
@@ -94,10 +117,7 @@ async function openAsk(argv: AskArguments, signal: AbortSignal): Promise<AsyncIt
 function requestOf(argv: AskArguments): AskRequest {
   return {
     model: argv.model,
-    messages: [
-      ...(argv.system === undefined ? [] : [{ role: 'system' as const, content: argv.system }]),
-      { role: 'user', content: argv.prompt },
-    ],
+    ...(argv.prompt === undefined ? {} : { messages: messagesOf(argv.prompt, argv) }),
     maxTokens: argv.maxTokens,
     temperature: argv.temperature,
     topK: argv.topK,
@@ -110,7 +130,20 @@ function requestOf(argv: AskArguments): AskRequest {
     ignoreEnd: argv.ignoreEnd ?? false,
     logitsDigest: argv.logitsDigest ?? false,
     speculate: argv.speculate,
+    resume: argv.resume,
+    ...(argv.persist ? {} : { persist: false }),
+    ...(argv.exact ? {} : { exact: false }),
+    ...(argv.hedge ? { hedge: true } : {}),
+    firstTokenMs: argv.firstTokenMs,
+    tokenMs: argv.tokenMs,
+    totalMs: argv.totalMs,
+    waitMs: argv.waitMs,
   }
+}
+
+function messagesOf(prompt: string, { system }: AskArguments): NonNullable<AskRequest['messages']> {
+  const before = system === undefined ? [] : [{ role: 'system' as const, content: system }]
+  return [...before, { role: 'user', content: prompt }]
 }
 
 function errorOf({ error }: Extract<AskEvent, { type: 'error' }>): LlmNodeError {
