@@ -25,6 +25,9 @@ const REACH_MS = 8_000
 /** Nothing new for that long: what is known now is what there is. */
 const QUIET_MS = 700
 const LOOK_MS = 100
+/** The DHT is asked that often, and for so many layers: the model's own number is not read yet. */
+const SEEK_MS = 500
+const SEEK_LAYERS = 48
 /** A relayed holder counts a fifth (swarm.md §5). */
 const RELAY_FACTOR = 5
 
@@ -47,9 +50,27 @@ export async function lookAround(
   }
   const { bootstrap } = config.network
   return await visitSwarm(home, config, deps, async ({ peer, swarm }) => {
-    await settle(swarm, peer, bootstrap.length > 0, deps.signal)
+    const ended = new AbortController()
+    const seeking = seekHolders({ peer, swarm }, modelIdHex, AbortSignal.any([deps.signal, ended.signal]))
+    await settle(swarm, peer, bootstrap.length > 0, deps.signal).finally(() => ended.abort())
+    await seeking
     return glance(swarm, modelIdHex)
   })
+}
+
+/** Asks the DHT who holds layers of the model, until it knows somebody: those who are met may know nothing of it. */
+async function seekHolders(
+  { peer, swarm }: { peer: PeerNode; swarm: SwarmView },
+  modelIdHex: string,
+  signal: AbortSignal,
+): Promise<void> {
+  for (;;) {
+    const pause = AbortSignal.any([signal, AbortSignal.timeout(SEEK_MS)])
+    await new Promise((resolve) => pause.addEventListener('abort', resolve, { once: true }))
+    if (signal.aborted) return
+    if (peer.connections().length === 0) continue
+    if ((await swarm.seek(fromHex(modelIdHex), SEEK_LAYERS, { signal })) > 0) return
+  }
 }
 
 /** Until nothing new comes, at most 8 s. Throws ABORTED. */
