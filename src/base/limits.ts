@@ -12,6 +12,8 @@ export const apiLimits = {
   underWay: 64,
   /** A client that does not read its stream for so long loses it: its KV is held all that time. */
   unreadMs: 60_000,
+  /** Lines of a stream, one a token, that are made while the one before is being sent. */
+  linesAhead: 32,
   /** Header lines and bytes of one request; clients send about 20 and 1 KiB. */
   headerLines: 100,
   headerBytes: 16_384,

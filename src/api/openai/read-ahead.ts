@@ -1,0 +1,48 @@
+/**
+ * The same lines, read up to `most` ahead of whoever takes them; those that wait come together as one text. A token is
+ * computed while the one before is being sent, and a connection that is busy gets several at once. What the source
+ * throws comes after its last line.
+ */
+export async function* readAhead(lines: AsyncIterable<string>, most: number): AsyncGenerator<string> {
+  const iterator = lines[Symbol.asyncIterator]()
+  const source: { over: boolean; failure?: { readonly error: unknown } } = { over: false }
+  let waiting: string[] = []
+  let isLeft = false
+  let wakeReader = () => {}
+  let wakeSource = () => {}
+  const pump = async () => {
+    try {
+      while (!isLeft) {
+        if (waiting.length >= most) await new Promise<void>((resolve) => (wakeSource = resolve))
+        else {
+          const next = await iterator.next()
+          if (next.done) return
+          waiting.push(next.value)
+          wakeReader()
+        }
+      }
+    } catch (error) {
+      source.failure = { error }
+    } finally {
+      source.over = true
+      wakeReader()
+    }
+  }
+  void pump()
+  try {
+    for (;;) {
+      if (waiting.length > 0) {
+        const text = waiting.length === 1 ? (waiting[0] ?? '') : waiting.join('')
+        waiting = []
+        wakeSource()
+        yield text
+      } else if (!source.over) await new Promise<void>((resolve) => (wakeReader = resolve))
+      else if (source.failure !== undefined) throw source.failure.error
+      else return
+    }
+  } finally {
+    isLeft = true
+    wakeSource()
+    await iterator.return?.()
+  }
+}
