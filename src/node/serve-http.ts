@@ -20,6 +20,8 @@ export interface HttpServerOptions {
   readonly config: Config['api']
   /** For the admin part. */
   readonly token: string
+  /** Generations at once. */
+  readonly maxUnderWay?: number
   /** Until all headers, and the whole request, have come. */
   readonly timeouts?: { readonly headersMs: number; readonly requestMs: number }
 }
@@ -48,8 +50,9 @@ export async function serveHttp(
       meta: { field: 'api.host' },
     })
   }
+  const limit = options.maxUnderWay === undefined ? {} : { maxUnderWay: options.maxUnderWay }
   const app = createApi(
-    { token, loopback, requireKey: config.requireKey || !loopback, allowedHosts: config.allowedHosts },
+    { token, loopback, requireKey: config.requireKey || !loopback, allowedHosts: config.allowedHosts, ...limit },
     {
       ...deps.node,
       keys: createKeyFinder(home),

@@ -28,6 +28,8 @@ export interface ApiNodeOptions {
   readonly kvMiB?: number
   readonly bootstrap?: readonly string[]
   readonly api?: Readonly<Record<string, unknown>>
+  /** Generations at once. */
+  readonly maxUnderWay?: number
   readonly timeouts?: { readonly headersMs: number; readonly requestMs: number }
   /** Called before it listens, for keys. */
   readonly prepare?: (home: Home) => Promise<void>
@@ -50,7 +52,11 @@ export async function startApiNode(cleanup: Cleanup, options: ApiNodeOptions = {
   cleanup.add(() => node.stop())
   await node.start()
   const server = await serveHttp(
-    { home, config: node.config.api, token: adminToken, ...(options.timeouts ? { timeouts: options.timeouts } : {}) },
+    {
+      ...{ home, config: node.config.api, token: adminToken },
+      ...(options.timeouts ? { timeouts: options.timeouts } : {}),
+      ...(options.maxUnderWay ? { maxUnderWay: options.maxUnderWay } : {}),
+    },
     { node, logger: silentLogger },
   )
   cleanup.add(async () => server.close())
