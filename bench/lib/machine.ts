@@ -1,6 +1,6 @@
 /** What the machine under the engine can do: the limits that figures have to be read against. */
 import { readFileSync } from 'node:fs'
-import { createNodeList, valueInfo } from '../../src/shard/graph-nodes.ts'
+import { createInitializers, createNodeList, valueInfo } from '../../src/shard/graph-nodes.ts'
 import { encodeModel } from '../../src/shard/onnx-proto.ts'
 import { openOrt } from '../../src/shard/ort.ts'
 
@@ -23,10 +23,13 @@ export async function readBandwidth(threads: number): Promise<number> {
   const rows = 1_024
   const columns = 131_072
   const nodes = createNodeList()
-  nodes.add('ReduceMax', ['x'], 'y', { axes: { ints: [-1] }, keepdims: 0 })
+  const init = createInitializers()
+  const lastAxis = init.constant('last_axis', 'i64', [1], BigInt64Array.of(-1n))
+  nodes.add('ReduceMax', ['x', lastAxis], 'y', { keepdims: 0 })
   const model = encodeModel({
     name: 'read',
     node: nodes.nodes,
+    initializer: init.tensors,
     input: [valueInfo('x', 'f32', [rows, columns])],
     output: [valueInfo('y', 'f32', [rows])],
   })
