@@ -20,6 +20,8 @@ export const pipelineLimits = {
   /** Transcripts kept for after a restart, and the bytes of one: a prompt of 1 MiB, and 1 MiB of ids. */
   transcripts: 64,
   transcriptBytes: 32 * 1_048_576,
+  /** How long a node that stops lets running answers finish or move: an answer of 512 tokens at 10 a second. */
+  leaveMs: 60_000,
   /** How often it looks for itself whether somebody is back, and how long it tries a way that failed before. */
   suspendedLookMs: 2_000,
   suspendedTryMs: 5_000,

@@ -2,7 +2,6 @@ import { checkAsk } from '../api/check-ask.ts'
 import type { AskEvent, AskRequest } from '../api/types.ts'
 import { LlmNodeError } from '../base/errors.ts'
 import { createLogger } from '../base/logger.ts'
-import type { AskableModel } from '../pipeline/ask.ts'
 import { answer, assertRequestFits } from './askables.ts'
 import { loadConfig } from './home.ts'
 import { loadModel } from './load-model.ts'
@@ -54,8 +53,10 @@ async function* askAsGuest(
   try {
     await node.start()
     const checked = checkAsk(request)
-    const check = (model: AskableModel) => assertRequestFits(model, checked)
-    await node.waitForCoverage(request.model, { signal, onNotice, profile: request.profile, check })
+    const coverage = { signal, onNotice, profile: request.profile }
+    // An answer that goes on waits for itself, and was checked when it began.
+    if (checked.resume !== undefined) await node.waitForCoverage(undefined, coverage).catch(() => {})
+    else await node.waitForCoverage(request.model, { ...coverage, check: (model) => assertRequestFits(model, checked) })
     yield* node.control.ask(checked, signal)
   } finally {
     await node.stop()

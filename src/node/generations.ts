@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import type { EventLog } from '../api/event-log.ts'
 import type { GenerationBody } from '../api/types.ts'
-import { toLlmNodeError } from '../base/errors.ts'
+import { LlmNodeError, toLlmNodeError } from '../base/errors.ts'
 import { apiLimits } from '../base/limits.ts'
 import type { AskProgress } from '../pipeline/ask.ts'
 
@@ -12,6 +12,8 @@ export interface Generations {
     answer: { model: string; id: string; stop: () => void },
     events: AsyncIterable<AskProgress>,
   ): AsyncGenerator<AskProgress>
+  /** From now on no new one begins. */
+  refuse(): void
   /** Ends a running one. False when there is none of that name. */
   stop(id: string): boolean
   /** Running ones and the last ones that ended, newest first. */
@@ -24,13 +26,18 @@ export function createGenerations(log: Pick<EventLog, 'publish'>): Generations {
   const running = new Set<GenerationBody>()
   const stops = new Map<string, () => void>()
   const ended: GenerationBody[] = []
+  let refusing = false
   return {
     list: () => [...[...running].reverse(), ...ended].map((generation) => ({ ...generation })),
+    refuse() {
+      refusing = true
+    },
     stop(id) {
       stops.get(id)?.()
       return stops.has(id)
     },
     async *follow({ model, id, stop }, events) {
+      if (refusing) throw stopping()
       stops.set(id, stop)
       const body: GenerationBody = {
         ...fresh,
@@ -78,6 +85,12 @@ export function createGenerations(log: Pick<EventLog, 'publish'>): Generations {
 /** The name of a new answer. */
 export function newAnswerId(): string {
   return `gen-${randomBytes(8).toString('hex')}`
+}
+
+function stopping(): LlmNodeError {
+  return new LlmNodeError('NOT_RUNNING', 'This node is stopping and begins no new answer.', {
+    hint: 'Ask again when it has been started again, or another node.',
+  })
 }
 
 function isOpen({ state }: GenerationBody): boolean {

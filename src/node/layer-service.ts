@@ -40,6 +40,7 @@ export interface LayerService {
   exchange(entry: ModelEntry, options: { signal: AbortSignal }): Promise<void>
 }
 
+const UNDER_WAY: ReadonlySet<string> = new Set(['starting', 'running', 'suspended'])
 const DRAIN_MS = 120_000
 const DRAIN_LOOK_MS = 200
 /** A session that has not stepped for so long belongs to a chat whose user is reading: its next turn takes another route. */
@@ -106,7 +107,7 @@ class Service implements LayerService {
     const { hops, generations } = this.#parts
     return (
       hops.sessions.some(({ modelId, quietMs }) => modelId === holding.modelIdHex && quietMs < QUIET_MS) ||
-      generations.list().some(({ model, state }) => model === name && (state === 'starting' || state === 'running'))
+      generations.list().some(({ model, state }) => model === name && UNDER_WAY.has(state))
     )
   }
 

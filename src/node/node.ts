@@ -9,9 +9,10 @@ import type { Config, ConfigOverrides } from '../base/config.ts'
 import { LlmNodeError } from '../base/errors.ts'
 import { relayLimits } from '../base/limits-reach.ts'
 import type { Logger } from '../base/logger.ts'
-import { createSwarmView } from '../coverage/announce.ts'
+import { createSwarmView, type SwarmView } from '../coverage/announce.ts'
 import type { AskedProfile } from '../coverage/path.ts'
 import { relayingLimits } from '../onion/relaying-limits.ts'
+import type { AnswerService } from '../onion/ports.ts'
 import { createOnionService } from '../onion/service.ts'
 import { createPeerNode } from '../p2p/peer-node.ts'
 import type { AskableModel } from '../pipeline/ask.ts'
@@ -20,6 +21,7 @@ import { requireCoverage } from '../pipeline/entry.ts'
 import { createExclusions } from '../pipeline/exclusions.ts'
 import { createHopServer } from '../pipeline/hop-server.ts'
 import { createIdleChains } from '../pipeline/idle-chains.ts'
+import { createAnswering, generateForOthers } from './answering.ts'
 import { chooseModel } from './askables.ts'
 import { type Care, type CareDeps, createCare, realCareDeps } from './care.ts'
 import { createControl } from './control.ts'
@@ -28,6 +30,7 @@ import { type Home, loadConfig, prepareHome } from './home.ts'
 import { openIdentity } from './identity.ts'
 import { createInference } from './inference.ts'
 import { createLayerService } from './layer-service.ts'
+import { leaveInOrder } from './leave.ts'
 import { peerOptions } from './listen.ts'
 import { type ResolvedNetwork, resolveNetwork } from './networks.ts'
 import { createSignal, watchNode } from './node-events.ts'
@@ -43,6 +46,8 @@ export interface NodeOptions {
   readonly overrides?: ConfigOverrides
   /** Only asks: loads no layers for others, says nothing about itself, keeps nothing on disk but its guards. */
   readonly guest?: boolean
+  /** A guest that only wants one way through the swarm connects to nobody else; default true. */
+  readonly mesh?: boolean
 }
 
 /** A node in this process: identity, network, circuits, layers. */
@@ -71,6 +76,8 @@ export interface LlmNode {
       check?(model: AskableModel): void
     },
   ): Promise<void>
+  /** Takes nothing new and lets others go on elsewhere, or finish here (leave.ts); then stop. */
+  leave(signal: AbortSignal): Promise<void>
   /** Says good-bye, closes circuits, frees everything. Idempotent. */
   stop(): Promise<void>
 }
@@ -96,11 +103,15 @@ export async function createNode(
     { identity, logger },
   )
   const startedMs = Date.now()
+  const gate: ServiceGate = { paused: () => null }
   const events = createEventLog({ startedMs })
   const sessionsChanged = createSignal()
   const hops = createHopServer({ onSessions: sessionsChanged.fire })
   const swarm = await createSwarmView(
-    { network: network.version, version: nodeVersion(), folder: guest ? undefined : home.dataFolder },
+    {
+      ...{ network: network.version, version: nodeVersion() },
+      ...(guest ? { mesh: options.mesh } : { folder: home.dataFolder }),
+    },
     { peer, identity, clock: systemClock, logger },
   )
   const onion = createOnionService(
@@ -112,10 +123,14 @@ export async function createNode(
       published: () => !guest,
       limits: relayingLimits(config.network),
     },
-    { transport: peer, compute: guest ? null : hops, clock: systemClock, logger },
+    {
+      ...{ transport: peer, compute: guest ? null : hops, clock: systemClock, logger },
+      ...(guest ? {} : { answers: createAnswers({ network, config }, () => parts, gate, logger) }),
+    },
   )
   const generations = createGenerations(events)
   const idle = createIdleChains()
+  swarm.onChange(() => idle.leave(leavingOf(swarm.peers())))
   const exclusions = createExclusions(systemClock)
   // Also a guest keeps its guards: new ones each time would soon have shown it to every relay.
   const privacy = await createPrivacy(
@@ -130,16 +145,45 @@ export async function createNode(
   await transcripts.sweep()
   const state = { events, generations, exclusions, idle, privacy, chats, transcripts, models: [], startedMs, guest }
   const parts: NodeParts = { config, network, identity, peer, onion, hops, swarm, ...state }
-  return assemble(parts, options, { ...deps, stopWatching: watchNode(parts, sessionsChanged) })
+  return assemble(parts, options, { ...deps, gate, stopWatching: watchNode(parts, sessionsChanged) })
+}
+
+/** Addresses of peers that serve nobody new. */
+function leavingOf(peers: ReturnType<SwarmView['peers']>): ReadonlySet<string> {
+  return new Set(peers.filter(({ state }) => state === 'draining').map(({ address }) => address))
+}
+
+/** Why this node serves nobody now; null: it does. Known only once the layers are looked after. */
+interface ServiceGate {
+  paused: () => string | null
+}
+
+/** Answers over circuits: no sooner than there is a model, and not while the owner has paused. */
+function createAnswers(
+  { network, config }: Pick<NodeParts, 'network' | 'config'>,
+  parts: () => NodeParts,
+  gate: ServiceGate,
+  logger: Logger,
+): AnswerService {
+  return createAnswering(
+    { network: network.version, config: config.answers },
+    {
+      generate: (request, signal) => generateForOthers(parts(), request, signal),
+      isReady: () => gate.paused() === null && parts().models.some(({ askable }) => askable !== undefined),
+      clock: systemClock,
+      logger,
+    },
+  )
 }
 
 function assemble(
   parts: NodeParts,
   options: NodeOptions,
-  deps: { logger: Logger; onStop?: () => void; care?: Partial<CareDeps>; stopWatching: () => void },
+  deps: { logger: Logger; onStop?: () => void; care?: Partial<CareDeps>; gate: ServiceGate; stopWatching: () => void },
 ): LlmNode {
   const { config, identity, peer, swarm, models } = parts
   const service = createLayerService(parts, options.home, deps)
+  deps.gate.paused = () => service.paused
   const care = createCare(parts, options.home, {
     ...realCareDeps(),
     ...{ service, clock: systemClock, logger: deps.logger },
@@ -174,6 +218,10 @@ function assemble(
     listening: () => listeningOf(parts),
     ask: (request, signal) => control.ask(checkAsk(request), signal),
     waitForCoverage: (name, run) => waitForCoverage(parts, name, run),
+    async leave(signal) {
+      await care.stop()
+      await leaveInOrder(parts, service, signal)
+    },
     stop() {
       state.stopping ??= (async () => {
         parts.transcripts.keepAll()

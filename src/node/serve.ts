@@ -53,12 +53,16 @@ export async function serve(
     await writeRunFile(home, { ...state, token })
     run.onReady({ ...state, listening: node.listening(), serving: servingTexts(node), invite: inviteFor(node) })
     await aborted(AbortSignal.any([run.signal, stopping.signal]))
+    await node.leave(NEVER)
   } finally {
     await node.stop()
     server?.close()
     await removeRunFile(home)
   }
 }
+
+/** A second Ctrl-C ends the process at once. */
+const NEVER = new AbortController().signal
 
 function inviteFor({ network, config, ...node }: LlmNode): string | null {
   if (network.preSharedKey !== undefined) return null

@@ -18,6 +18,8 @@ export interface IdleChains {
   take(wanted: WantedChain): HeldChain | undefined
   /** Keeps a chain, closing others that are too many, and this one after a time. */
   put(owner: string, held: HeldChain): void
+  /** Closes those over hops that are about to leave. */
+  leave(addresses: ReadonlySet<string>): void
   /** Closes all: their room is needed, or the node stops. */
   clear(): Promise<void>
   readonly size: number
@@ -76,6 +78,13 @@ export function createIdleChains(deps: { clock?: Clock } = {}): IdleChains {
         if (idle.size <= pipelineLimits.idleChains && tokens <= pipelineLimits.idleTokens) break
         tokens -= oldest.opened.chain.maxContext
         void drop(oldest)
+      }
+    },
+    leave(addresses) {
+      if (addresses.size === 0) return
+      for (const each of idle) {
+        const hops = each.opened.plan.route?.hops ?? []
+        if (hops.some(({ holder }) => addresses.has(holder.address))) void drop(each)
       }
     },
     async clear() {

@@ -1,7 +1,9 @@
 /** Real processes: a hop of which there is another one is killed or stopped while it computes, and nobody notices. */
+import { readdir, readFile, stat } from 'node:fs/promises'
+import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
 import type { AskResult, StatusBody } from '../../src/api/types.ts'
-import { runJson, type StartedNode, spawnCli } from './cli.ts'
+import { runCli, runJson, type StartedNode, spawnCli } from './cli.ts'
 import { createSwarm, eventually, oneThread, type Swarm } from './swarm.ts'
 
 const HOW = ['--temperature', '0.5', '--seed', '4', '--ignore-end', '--max-tokens', '600']
@@ -71,4 +73,40 @@ test.each(['SIGKILL', 'SIGSTOP'] as const)('%s', async (signal) => {
   expect(result.hops.map(({ address }) => address)).not.toContain(nodes.get(busy)?.address)
   const answerMs = 600_000 / (undisturbed.tokensPerSecond ?? 1)
   expect(performance.now() - killedMs).toBeLessThan(RESUME_MS + 20 * answerMs)
+})
+
+test('SIGTERM: the node says that it leaves, the answer moves, and nothing of it is visible', async () => {
+  const ask = swarm.sandbox.track(
+    spawnCli(['ask', 'Tell a story.', ...swarm.as('entry'), '--logits-digest', '--json', ...HOW]),
+  )
+  const busy = await busyTwin()
+  nodes.get(busy)?.kill('SIGTERM')
+  const [{ code, stdout, stderr }, left] = await Promise.all([ask.ended, nodes.get(busy)?.ended])
+  expect({ code, stderr, left: left?.code }).toEqual({ code: 0, stderr: '', left: 0 })
+  const { text, tokens, logitsSha256, finishReason } = undisturbed
+  const result = JSON.parse(stdout) as AskResult
+  expect(result).toMatchObject({ text, tokens, logitsSha256, finishReason, failovers: 0, exact: true })
+  expect(result.hops.map(({ address }) => address)).not.toContain(nodes.get(busy)?.address)
+})
+
+test('SIGKILL of the entry: after a restart --resume goes on with the same bytes', async () => {
+  const ask = swarm.sandbox.track(spawnCli(['ask', 'Tell a story.', ...swarm.as('entry'), ...HOW]))
+  await busyTwin()
+  await eventually(async () => expect(ask.stdout.length).toBeGreaterThan(100))
+  nodes.get('entry')?.kill('SIGKILL')
+  const broken = await ask.ended
+  expect(broken.code).not.toBe(0)
+  const folder = join(swarm.sandbox.home('entry'), 'data', 'answers')
+  const [name = ''] = await readdir(folder)
+  expect((await stat(join(folder, name))).mode & 0o777).toBe(0o600)
+  // Sealed: nobody reads it without the keys of this home.
+  expect((await readFile(join(folder, name))).includes('story')).toBe(false)
+  nodes.set('entry', await swarm.start('entry'))
+  const result = await runJson<AskResult>(['ask', '--resume', ...swarm.as('entry')])
+  const { text, tokens, finishReason } = undisturbed
+  expect(result).toMatchObject({ text, tokens, finishReason, exact: true })
+  expect(undisturbed.text.startsWith(broken.stdout.trimEnd())).toBe(true)
+  expect(await readdir(folder)).toEqual([])
+  const again = await runCli(['ask', '--resume', ...swarm.as('entry')])
+  expect(again).toMatchObject({ code: 2, stderr: expect.stringContaining('No answer waits to go on.') })
 })

@@ -1,11 +1,13 @@
 import type { CommandModule } from 'yargs'
 import { LlmNodeError } from '../../base/errors.ts'
+import { pipelineLimits } from '../../base/limits.ts'
 import { connectAdmin } from '../../node/admin-client.ts'
 import { isAlive, readRunFile } from '../../node/run-file.ts'
 import { type GlobalArguments, homeOf } from '../context.ts'
 import { printJson, printLine } from '../output.ts'
 
-const STOP_DEADLINE_MS = 20_000
+/** Answers under way may finish first (pipelineLimits.leaveMs). */
+const STOP_DEADLINE_MS = 20_000 + pipelineLimits.leaveMs
 const POLL_MS = 50
 
 export const stopCommand: CommandModule<GlobalArguments, GlobalArguments> = {

@@ -1,0 +1,28 @@
+import { pipelineLimits } from '../base/limits.ts'
+import { sleep } from '../base/sleep.ts'
+import type { LayerService } from './layer-service.ts'
+import type { NodeParts } from './parts.ts'
+
+const LOOK_MS = 50
+/** A session without a step for so long belongs to a chat whose user reads: its next turn takes another route. */
+const QUIET_MS = 2_000
+
+/**
+ * Before a node stops: it takes nothing new and tells the swarm that it leaves. Entries that find other holders move their
+ * answers there; those that find none have theirs finished here, for `leaveMs` at most. Its own answers finish, too.
+ */
+export async function leaveInOrder(
+  parts: Pick<NodeParts, 'hops' | 'generations' | 'idle'>,
+  service: Pick<LayerService, 'pause'>,
+  signal: AbortSignal,
+): Promise<void> {
+  const { hops, generations, idle } = parts
+  generations.refuse()
+  await idle.clear()
+  await service.pause('it is stopping')
+  const deadlineMs = performance.now() + pipelineLimits.leaveMs
+  const busy = () =>
+    hops.sessions.some(({ quietMs }) => quietMs < QUIET_MS) ||
+    generations.list().some(({ state }) => state === 'starting' || state === 'running')
+  while (busy() && !signal.aborted && performance.now() < deadlineMs) await sleep(LOOK_MS, signal)
+}
