@@ -4,6 +4,7 @@ import { LlmNodeError } from '../base/errors.ts'
 import { onionLimits } from '../base/limits.ts'
 import { createSecret, type Secret } from '../base/secret.ts'
 import type { Span } from '../base/span.ts'
+import { multiaddrFromBytes } from '../p2p/multiaddr-bytes.ts'
 import { PEER_ID_BYTES, peerIdFromBytes, peerIdToBytes } from '../p2p/peer-id-bytes.ts'
 import { badFrame } from './frames.ts'
 import { CREATE_BYTES, CREATED_BYTES } from './handshake-messages.ts'
@@ -86,7 +87,7 @@ export function decodeExtend(body: Uint8Array): ExtendBody {
     const length = reader.u8('multiaddr length')
     bytes += 1 + length
     if (length === 0 || bytes > onionLimits.extendAddrBytes) throw badBody('EXTEND', 'multiaddr length')
-    addrs.push(parse('EXTEND', 'multiaddr', () => multiaddr(reader.bytes(length, 'multiaddr')).toString()))
+    addrs.push(multiaddrFromBytes(reader.bytes(length, 'multiaddr')))
   }
   const create = reader.bytes(CREATE_BYTES, 'CREATE')
   reader.end()
@@ -265,14 +266,6 @@ export function copySegment(segment: SegmentKeys): SegmentKeys {
 
 function expectLength(what: string, bytes: Uint8Array, length: number): void {
   if (bytes.length !== length) throw badBody(what, 'length')
-}
-
-function parse<T>(what: string, field: string, read: () => T): T {
-  try {
-    return read()
-  } catch {
-    throw badBody(what, field)
-  }
 }
 
 function badBody(what: string, field: string): LlmNodeError {

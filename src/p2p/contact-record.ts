@@ -4,6 +4,7 @@ import { type ByteReader, createByteReader, createByteWriter, equalBytes } from 
 import { LlmNodeError } from '../base/errors.ts'
 import { p2pLimits } from '../base/limits.ts'
 import { assertAddressKey } from './address.ts'
+import { multiaddrFromBytes } from './multiaddr-bytes.ts'
 import { PEER_ID_BYTES, peerIdFromBytes, peerIdToBytes } from './peer-id-bytes.ts'
 import { appendSignature, hasSignature, SIGNATURE_BYTES } from './signing.ts'
 
@@ -109,16 +110,7 @@ function parse(reader: ByteReader): ContactRecord {
 function readAddr(reader: ByteReader): string {
   const length = reader.u8('address length')
   if (length === 0 || length > p2pLimits.multiaddrBytes) throw bad(`has an address of ${length} bytes`)
-  const bytes = reader.bytes(length, 'address')
-  try {
-    const addr = multiaddr(bytes)
-    const text = addr.toString()
-    // Only the one canonical spelling, so that equal records have equal bytes.
-    if (addr.getComponents().length > 0 && equalBytes(multiaddr(text).bytes, bytes)) return text
-  } catch {
-    // Falls through to the one message.
-  }
-  throw bad('has an address that is no multiaddr')
+  return multiaddrFromBytes(reader.bytes(length, 'address'))
 }
 
 function checkTimes(record: ContactRecord, nowMs: number): void {

@@ -15,6 +15,7 @@ import { p2pLimits } from '../base/limits.ts'
 import { createSecret, type Secret } from '../base/secret.ts'
 import { isVersion } from '../base/version.ts'
 import { assertAddressKey } from './address.ts'
+import { multiaddrFromBytes } from './multiaddr-bytes.ts'
 import { isPetname } from './petname.ts'
 
 /** All that a friend needs to join: one line. */
@@ -126,12 +127,9 @@ function readSender(reader: ByteReader): { petname: string; addressKey: Uint8Arr
 function readAddr(reader: ByteReader): string {
   const length = reader.u8('address length')
   if (length > p2pLimits.multiaddrBytes) throw bad(`holds an address of ${length} bytes`)
-  const bytes = reader.bytes(length, 'address')
-  const addr = multiaddr(bytes)
-  const text = addr.toString()
-  if (!equalBytes(multiaddr(text).bytes, bytes)) throw bad('holds an address that is no multiaddr')
+  const text = multiaddrFromBytes(reader.bytes(length, 'address'))
   // Without it anybody on the way could pose as the bootstrap node.
-  if (addr.getComponents().at(-1)?.name !== 'p2p') throw bad('holds an address without a PeerId')
+  if (multiaddr(text).getComponents().at(-1)?.name !== 'p2p') throw bad('holds an address without a PeerId')
   return text
 }
 

@@ -4,12 +4,14 @@ import { openControlLayer } from '../../../src/onion/control.ts'
 import { nodeCrypto } from '../../../src/onion/crypto.ts'
 import {
   checkPlainBody,
+  decodeAnswerSet,
   decodeExtend,
   decodeFail,
   decodeOk,
   decodeOutSet,
   decodePipeSet,
   decodeRelaySet,
+  encodeAnswerSet,
   encodeExtend,
   encodeFail,
   encodeOk,
@@ -38,16 +40,12 @@ function layer(op: number, inner: Uint8Array, pad = 0): Uint8Array {
 function readBody(op: number, inner: Uint8Array): void {
   if (op === OP.extend) {
     const body = decodeExtend(inner)
-    // Multiaddrs have more than one spelling; a second writing changes nothing any more.
-    const again = decodeExtend(encodeExtend(body))
-    promise(again.target.peerId === body.target.peerId && sameBytes(again.create, body.create), 'EXTEND round trip')
+    promise(sameBytes(encodeExtend(body), inner), 'EXTEND round trip')
     promise(body.target.addrs.length <= 4 && inner.length <= 455, 'EXTEND stays within its bounds')
-    promise(
-      again.target.addrs.every((addr, i) => addr === body.target.addrs[i]),
-      'EXTEND keeps its addresses',
-    )
   } else if (op === OP.pipeSet) promise(sameBytes(encodePipeSet(decodePipeSet(inner)), inner), 'PIPE_SET round trip')
   else if (op === OP.relaySet) promise(sameBytes(encodeRelaySet(decodeRelaySet(inner)), inner), 'RELAY_SET round trip')
+  else if (op === OP.answerSet)
+    promise(sameBytes(encodeAnswerSet(decodeAnswerSet(inner)), inner), 'ANSWER_SET round trip')
   else if (op === OP.outSet) promise(sameBytes(encodeOutSet(decodeOutSet(inner)), inner), 'OUT_SET round trip')
   else if (op === OP.ok) promise(sameBytes(encodeOk(decodeOk(inner)), inner), 'OK round trip')
   else if (op === OP.fail) {
@@ -71,6 +69,7 @@ export const controlTarget: FuzzTarget = {
       [OP.pipeSet, encodePipeSet({ ...pipe, tail: true, longRope: false })],
       [OP.relaySet, encodeRelaySet({ mode: 'peel', material: material() })],
       [OP.outSet, encodeOutSet({ fromStep: 9, segOut: newSegment(random) })],
+      [OP.answerSet, encodeAnswerSet({ segIn: newSegment(random), segOut: newSegment(random) })],
       [OP.ok, encodeOk(OP.pipeSet)],
       [OP.fail, encodeFail(OP.forward, 'KV_FULL')],
       [OP.ping, new Uint8Array(8)],

@@ -73,6 +73,13 @@ describe('EXTEND', () => {
     expect(() => decodeExtend(Buffer.concat([body, Buffer.of(0)]))).toThrow(/too many/)
     expect(() => encodeExtend({ target: { peerId, addrs: [] }, create: create.subarray(1) })).toThrow()
   })
+
+  it('is refused with an address that would be another one as text (found by the fuzzer)', () => {
+    const body = Uint8Array.from(encodeExtend({ target: { peerId, addrs: ['/dns4/a.example/tcp/1'] }, create }))
+    const at = Buffer.from(body).indexOf('a.example')
+    body.set(Buffer.from('a/tcp/1/x'), at)
+    expect(() => decodeExtend(body)).toThrow(/no multiaddr/)
+  })
 })
 
 describe('PIPE_SET', () => {
