@@ -67,6 +67,23 @@ describe.each(backends)('Wycheproof through %s', (_, crypto) => {
     })
   })
 
+  it('AES-GCM of any other shape is refused, not computed', () => {
+    type Case = { key: string; iv: string; aad: string; msg: string; ct: string; tag: string }
+    if (crypto !== nodeCrypto) return
+    let refused = 0
+    for (const { keySize, ivSize, tests } of groupsOf<Case>('aes_gcm')) {
+      if (keySize === 256 && ivSize === 96) continue
+      for (const test of tests) {
+        const [key, iv, aad, msg] = [fromHex(test.key), fromHex(test.iv), fromHex(test.aad), fromHex(test.msg)]
+        const out = new Uint8Array(msg.length + 16)
+        expect(() => crypto.aead(key).seal(iv, aad, msg, out, 0), `tcId ${test.tcId}`).toThrow(/wrong length/)
+        expect(() => crypto.aead(key).open(iv, aad, fromHex(test.ct + test.tag))).toThrow(/wrong length/)
+        refused++
+      }
+    }
+    expect(refused).toBe(211 + 39)
+  })
+
   it('X25519', () => {
     type Case = { public: string; private: string; shared: string }
     const tally = createTally()
