@@ -43,7 +43,7 @@ export const linkLimits = {
   choices: 1_024,
   /** Second connections are looked at this often, and live at least so long. */
   tidyMs: 5_000,
-  keepSecondMs: 15_000,
+  keepSecondMs: 8_000,
 } as const
 
 /** Finding out whether others can dial this node (src/p2p/reachability.ts). */
@@ -51,9 +51,9 @@ export const reachabilityLimits = {
   /** Looked at after each change, and this often. */
   everyMs: 5_000,
   /** Nobody was met outside for that long after the start: there is no outside. */
-  aloneMs: 15_000,
+  aloneMs: 10_000,
   /** Time that somebody outside has to dial back (AutoNAT) before the answer counts as no. */
-  provenMs: 15_000,
+  provenMs: 10_000,
   /** Foreign addresses under which others see this node, tried with its own port: for ports forwarded by hand. */
   guesses: 2,
 } as const
