@@ -42,16 +42,24 @@ export const askSchema = z.strictObject({
   firstTokenMs: z.int().min(1).max(86_400_000).optional(),
   tokenMs: z.int().min(1).max(86_400_000).optional(),
   totalMs: z.int().min(1).max(86_400_000).optional(),
+  /** Let another node generate: an `.llm` address or `llm://ADDRESS?a=MULTIADDR`. */
+  via: z.string().max(4_096).optional(),
+  /** Tell that node this node's address, proven: it may have allowed it. */
+  named: z.boolean().default(false),
   /** Ms that the answer may wait for somebody who holds missing layers. */
   waitMs: z.int().min(0).max(86_400_000).optional(),
 })
 export type AskRequest = z.input<typeof askSchema>
 export type CheckedAskRequest = z.output<typeof askSchema>
 
-export type AskResult = AskAnswer
+export type AskResult = AskAnswer & {
+  /** The node that generated, when it was another one, and how many tokens. */
+  readonly via?: { readonly address: string; readonly tokens: number }
+}
 
 export type AskEvent =
-  | AskProgress
+  | Exclude<AskProgress, { type: 'done' }>
+  | { readonly type: 'done'; readonly result: AskResult }
   | {
       readonly type: 'error'
       readonly error: { readonly code: string; readonly message: string; readonly hint: string | null }

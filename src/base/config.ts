@@ -125,6 +125,24 @@ export const configSchema = z.strictObject({
       cadenceMs: z.int().min(10).max(2_000).nullable().default(null),
     })
     .prefault({}),
+  /** Whom this node generates for when it is asked over an answer circuit, and how much. */
+  answers: z
+    .strictObject({
+      /** Also for callers who do not say who they are, or are not on the list. */
+      strangers: z.boolean().default(false),
+      /** Addresses that may ask, when they prove theirs. */
+      allow: z
+        .array(z.string().regex(/^[a-z2-7]{56}\.llm$/, 'use whole .llm addresses'))
+        .max(256)
+        .default([]),
+      /** Longest answer. */
+      maxTokens: z.int().min(1).max(1_048_576).default(512),
+      /** Requests a minute: of each address on the list, and of all strangers together. */
+      perMinute: z.int().min(1).max(6_000).default(6),
+      /** Answers under way at once. */
+      atOnce: z.int().min(1).max(64).default(2),
+    })
+    .prefault({}),
   log: z
     .strictObject({ level: z.enum(['silent', 'error', 'warn', 'info', 'debug', 'trace']).default('info') })
     .prefault({}),

@@ -23,6 +23,8 @@ export interface SwarmCoreOptions {
   readonly version: string
   /** How often neighbours are measured and ages looked at; default 5 s. */
   readonly tickMs?: number | undefined
+  /** Connect to some peers by itself, so as to hang on nobody; default true. */
+  readonly mesh?: boolean | undefined
 }
 
 export interface SwarmCoreDeps {
@@ -50,7 +52,7 @@ export interface SwarmCore {
 
 /** Registers `/llm/adverts/1`: before the node starts. */
 export async function createSwarmCore(options: SwarmCoreOptions, deps: SwarmCoreDeps): Promise<SwarmCore> {
-  const { network, version, tickMs } = options
+  const { network, version, tickMs, mesh = true } = options
   const { peer, identity, book, sequence, clock, timers, random, logger, onSelf, onChange } = deps
   const ownKey = identity.addressKey
   const isConnected = (peerId: string) => peer.isConnected(peerId)
@@ -69,7 +71,7 @@ export async function createSwarmCore(options: SwarmCoreOptions, deps: SwarmCore
   const spread: Gossip['spread'] = (key, change, spreading) => gossip.spread(key, change, spreading)
   const own = createOwnAdvert({ network, version }, { ...shared, identity, sequence, neighbours, spread })
   book.onPublished(() => gossip.spread(ownKey, 'contact'))
-  const keeper = createKeeper({ ...shared, peer, sources, gossip, trips, own, tickMs })
+  const keeper = createKeeper({ ...shared, peer, sources, gossip, trips, own, tickMs, mesh })
   return { sources, gossip, own, keeper }
 }
 

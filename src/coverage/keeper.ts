@@ -48,6 +48,8 @@ export interface KeeperDeps {
   readonly onChange: () => void
   /** How often neighbours are measured and ages looked at. */
   readonly tickMs?: number | undefined
+  /** Connect to some peers that are not connected yet. */
+  readonly mesh: boolean
 }
 
 export function createKeeper(deps: KeeperDeps): Keeper {
@@ -127,7 +129,7 @@ class ViewKeeper implements Keeper {
       .slice(0, coverageLimits.measured)
       .filter((peerId) => (this.#measured.get(peerId) ?? Number.NEGATIVE_INFINITY) <= dueMs)
     await Promise.all(measured.map((peerId) => this.#run(() => this.#measure(peerId))))
-    await this.#mesh()
+    if (this.#deps.mesh) await this.#mesh()
   }
 
   /** A link may be dead without its end being known here, as when a cable is pulled: then the peer falls silent. */

@@ -49,13 +49,17 @@ async function* askAsGuest(
 ): AsyncGenerator<AskEvent> {
   // Loaded only here: alone needs no network.
   const { createNode } = await import('./node.ts')
-  const node = await createNode({ ...options, guest: true }, { logger: createLogger({ level: 'error' }) })
+  const node = await createNode(
+    { ...options, guest: true, mesh: request.via === undefined },
+    { logger: createLogger({ level: 'error' }) },
+  )
   try {
     await node.start()
     const checked = checkAsk(request)
     const coverage = { signal, onNotice, profile: request.profile }
     // An answer that goes on waits for itself, and was checked when it began.
-    if (checked.resume !== undefined) await node.waitForCoverage(undefined, coverage).catch(() => {})
+    if (checked.via !== undefined) onNotice(`Looking for ${checked.via} …`)
+    else if (checked.resume !== undefined) await node.waitForCoverage(undefined, coverage).catch(() => {})
     else await node.waitForCoverage(request.model, { ...coverage, check: (model) => assertRequestFits(model, checked) })
     yield* node.control.ask(checked, signal)
   } finally {

@@ -33,7 +33,7 @@ export function assertRequestFits(model: AskableModel, { messages, prompt = '', 
 export function answer(
   models: readonly AskableModel[],
   request: CheckedAskRequest,
-  run: { readonly id?: string; readonly signal: AbortSignal },
+  run: { readonly id?: string; readonly owner?: string; readonly signal: AbortSignal },
   deps: AskDeps,
   defaults: { profile: AskedProfile },
 ): AsyncGenerator<AskProgress> {

@@ -4,6 +4,7 @@ import { formatSpan } from '../base/span.ts'
 import { compareVersions, updateCommand } from '../base/version.ts'
 import { mapCoverage } from '../coverage/map.ts'
 import { parseAddressUri } from '../p2p/address.ts'
+import { askVia } from './ask-via.ts'
 import { ADMIN, answer, answerAgain, runOf } from './askables.ts'
 import type { Care } from './care.ts'
 import { withErrorEvent } from './events.ts'
@@ -54,7 +55,11 @@ async function* askHere(parts: NodeParts, request: CheckedAskRequest, signal: Ab
   const stopper = new AbortController()
   const run = { signal: AbortSignal.any([signal, stopper.signal]) }
   const deps = entryDeps(parts)
-  const { resume } = request
+  const { resume, via } = request
+  if (via !== undefined) {
+    yield* askVia(parts, { ...request, via }, { ...run, profile: parts.config.privacy.profile })
+    return
+  }
   if (resume !== undefined) {
     const { id } = await parts.transcripts.open(resume === '' ? undefined : resume, ADMIN)
     const again = answerAgain(askables, { ...runOf(request), ...run, id, owner: ADMIN }, parts.transcripts, deps)

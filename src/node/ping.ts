@@ -12,6 +12,11 @@ const FIND_MS = 4_000
 /** After connecting, the peer's advert comes within a round trip or two. */
 const ADVERT_MS = 1_500
 
+export interface FindParts {
+  readonly peer: Pick<PeerNode, 'meet'>
+  readonly swarm: Pick<SwarmView, 'contact' | 'book' | 'nextChange'>
+}
+
 interface PingParts {
   readonly peer: Pick<PeerNode, 'self' | 'meet' | 'connect' | 'connectionTo' | 'ping'>
   readonly swarm: Pick<SwarmView, 'contact' | 'book' | 'peers' | 'nextChange'>
@@ -28,7 +33,7 @@ export async function pingAddress(
 ): Promise<PingBody> {
   const { peer, swarm } = parts
   const { signal } = options
-  const { contact, foundBy } = await find(parts, hint, options)
+  const { contact, foundBy } = await findPeer(parts, hint, options)
   if (contact.peerId === peer.self.peerId) throw new LlmNodeError('BAD_INPUT', 'This is the address of this node.')
   await peer.connect(contact, { signal })
   const rttMs: number[] = []
@@ -56,8 +61,8 @@ interface Found {
 }
 
 /** Again with every change of what is known: a node that has just come meets its peers one after the other. */
-async function find(
-  parts: PingParts,
+export async function findPeer(
+  parts: FindParts,
   hint: AddressHint,
   { signal, withinMs }: { signal: AbortSignal; withinMs: number },
 ): Promise<Found> {
@@ -74,7 +79,7 @@ async function find(
   }
 }
 
-async function findOnce({ peer, swarm }: PingParts, hint: AddressHint, signal: AbortSignal): Promise<Found> {
+async function findOnce({ peer, swarm }: FindParts, hint: AddressHint, signal: AbortSignal): Promise<Found> {
   const known = swarm.contact(hint.address, { signal }).then((contact): Found => ({ contact, foundBy: 'known' }))
   const hinted = hint.addrs.map(async (addr): Promise<Found> => {
     const peerId = await peer.meet(addr, { signal })
