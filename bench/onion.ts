@@ -1,6 +1,8 @@
 /**
  * The onion layer without links, on one core: what sealing and opening data costs, what a hop adds to one decode row
- * (open its frame, seal the next), a relay's layer, and a handshake. bench/hop.ts measures the whole way.
+ * (open its frame, seal the next), a relay's layer, and a handshake. Then on loopback, each stop a process: rings of three
+ * compute hops with 0, 1 and 2 relays, against the same streams, chunks and window without the onion layer. Layers give
+ * back what they get, so that only the way is measured; the rate limit of relays is lifted. bench/hop.ts has the demo model.
  */
 import { createSecret } from '../src/base/secret.ts'
 import { nodeCrypto } from '../src/onion/crypto.ts'
@@ -14,7 +16,10 @@ import {
 } from '../src/onion/data.ts'
 import { createClientHandshake, openCreate } from '../src/onion/handshake.ts'
 import { copySegment, newSegment } from '../src/onion/ops.ts'
+import { openBenchRing } from './lib/bench-rings.ts'
 import { benchOptions, median, reportFigures } from './lib/harness.ts'
+import type { BenchRing } from './lib/plain-ring.ts'
+import { HIDDEN } from './lib/ring-node.ts'
 
 const options = benchOptions()
 const ROUNDS = options.quick ? 3 : 9
@@ -101,6 +106,55 @@ function handshakeUs(): number {
   return (ms * 1_000) / times
 }
 
+interface RingCost {
+  readonly stepMs: number
+  readonly bulkMBps: number
+}
+
+/** In turns, so that a slow minute of the machine meets both. */
+async function measureRings(rings: readonly BenchRing[]): Promise<RingCost[]> {
+  const row = Float32Array.from({ length: HIDDEN }, (_, i) => Math.sin(i * 0.37))
+  const chunk = Float32Array.from({ length: 128 * HIDDEN }, (_, i) => Math.sin(i * 0.37))
+  const steps: number[][] = rings.map(() => [])
+  const bulks: number[][] = rings.map(() => [])
+  const chunks = options.quick ? 32 : 128
+  for (let round = 0; round <= ROUNDS; round++) {
+    for (const [index, ring] of rings.entries()) {
+      const times: number[] = []
+      for (let pos = 0; pos < (options.quick ? 100 : 300); pos++) {
+        const startedMs = performance.now()
+        await ring.forward({ pos, hidden: row, want: 1 })
+        times.push(performance.now() - startedMs)
+      }
+      const startedMs = performance.now()
+      const answers = Array.from({ length: chunks }, (_, i) =>
+        ring.forward({ pos: 128 * i, hidden: chunk, want: i === chunks - 1 ? 1 : 0 }),
+      )
+      await Promise.all(answers)
+      const bulk = (chunks * chunk.byteLength) / MEGABYTE / ((performance.now() - startedMs) / 1_000)
+      // The first round only warms up.
+      if (round === 0) continue
+      steps[index]?.push(median(times))
+      bulks[index]?.push(bulk)
+    }
+  }
+  return rings.map((_, index) => ({ stepMs: median(steps[index] ?? []), bulkMBps: median(bulks[index] ?? []) }))
+}
+
+/** A token's time with a beat, which is what the beat says where the ring is faster. */
+async function cadenceStepMs(beatMs: number): Promise<number> {
+  const ring = await openBenchRing('rcccr', { onion: true, cadenceMs: beatMs })
+  const row = new Float32Array(HIDDEN).fill(1)
+  const times: number[] = []
+  for (let pos = 0; pos < 40; pos++) {
+    const startedMs = performance.now()
+    await ring.forward({ pos, hidden: row, want: 1 })
+    times.push(performance.now() - startedMs)
+  }
+  await ring.close()
+  return median(times)
+}
+
 const sealOpenMBps = bulkMBps(512, options.quick ? 20 : 60)
 const decodeMBps = bulkMBps(1, 4_000)
 const decodeFrameUs = 4_096 / decodeMBps
@@ -109,4 +163,34 @@ console.log(`seal and open, frames of 2 MiB     ${sealOpenMBps.toFixed(0)} MB/s 
 console.log(`seal and open, one row of 4 KiB    ${decodeFrameUs.toFixed(1)} µs (${decodeMBps.toFixed(0)} MB/s)`)
 console.log(`a relay's layer on such a frame    ${figures.relayLayerUs.toFixed(1)} µs`)
 console.log(`a handshake, both sides            ${figures.handshakeUs.toFixed(0)} µs`)
-reportFigures('onion', figures, options)
+
+console.log('\nrings on loopback, rows of 4 KiB, relays without their rate limit')
+console.log('ring                   plain step  onion step  per hop   plain bulk  onion bulk  ratio')
+const perHop: number[] = []
+const ratios: number[] = []
+for (const shape of ['ccc', 'rccc', 'rcccr']) {
+  const rings = [await openBenchRing(shape, { onion: false }), await openBenchRing(shape, { onion: true })]
+  const [plain, onion] = await measureRings(rings)
+  for (const ring of rings) await ring.close()
+  if (plain === undefined || onion === undefined) throw new Error('a ring was not measured')
+  perHop.push((onion.stepMs - plain.stepMs) / shape.length)
+  ratios.push(onion.bulkMBps / plain.bulkMBps)
+  const cells = [
+    `${shape.length - 3} relays, 3 hops`.padEnd(23),
+    `${plain.stepMs.toFixed(2)} ms`.padEnd(12),
+    `${onion.stepMs.toFixed(2)} ms`.padEnd(12),
+    `${(perHop.at(-1) ?? 0).toFixed(3)} ms`.padEnd(10),
+    `${plain.bulkMBps.toFixed(0)} MB/s`.padEnd(12),
+    `${onion.bulkMBps.toFixed(0)} MB/s`.padEnd(12),
+    (ratios.at(-1) ?? 0).toFixed(2),
+  ]
+  console.log(cells.join(''))
+}
+const BEAT_MS = 50
+console.log(`\na token with --cadence ${BEAT_MS}            ${(await cadenceStepMs(BEAT_MS)).toFixed(1)} ms`)
+const blankKB = (1_000 / BEAT_MS) * (5 * 1_024 + 46)
+console.log(
+  `blank frames between, each link    ${(blankKB / 1_000).toFixed(0)} kB/s while an answer comes and 5 s longer`,
+)
+const worst = { msPerHopToken: Math.max(...perHop), bulkRatio: Math.min(...ratios) }
+reportFigures('onion', { ...figures, ...worst }, options)

@@ -7,7 +7,7 @@ import type { LayerHolder } from '../../src/coverage/map.ts'
 import type { ComputeService } from '../../src/onion/ports.ts'
 import type { Ring } from '../../src/onion/ring.ts'
 import { createOnionService, type OnionService } from '../../src/onion/service.ts'
-import type { OnionLimits } from '../../src/onion/types.ts'
+import type { OnionDeps, OnionLimits } from '../../src/onion/types.ts'
 import type { PeerNode } from '../../src/p2p/peer-node.ts'
 import {
   type AskAnswer,
@@ -79,11 +79,17 @@ export async function startComputeNode(
   cleanup: Cleanup,
   model: TestModel,
   span: Span,
-  options: { decodeMs?: number; numericsClass?: Uint8Array; wrap?: (hops: HopServer) => ComputeService } = {},
+  options: {
+    decodeMs?: number
+    numericsClass?: Uint8Array
+    wrap?: (hops: HopServer) => ComputeService
+    around?: WrapOnion
+  } = {},
 ): Promise<ComputeNode> {
   const hops = createHopServer()
   hops.serve({ modelId, numericsClass: options.numericsClass ?? numericsClass, runner: await model.runner(span) })
-  const peer = await startOnion(cleanup, options.wrap?.(hops) ?? hops)
+  const { around } = options
+  const peer = await startOnion(cleanup, options.wrap?.(hops) ?? hops, around === undefined ? {} : { around })
   const [key] = peer.identity.onionKeys(Date.now())
   return {
     ...peer,
@@ -103,12 +109,19 @@ export async function startComputeNode(
   }
 }
 
-async function startOnion(cleanup: Cleanup, compute: ComputeService | null, limits: Partial<OnionLimits> = {}) {
+/** Puts something around what the circuits of a node are given. */
+export type WrapOnion = (deps: OnionDeps) => OnionDeps
+
+async function startOnion(
+  cleanup: Cleanup,
+  compute: ComputeService | null,
+  { limits = {}, around = (deps) => deps }: { limits?: Partial<OnionLimits>; around?: WrapOnion } = {},
+) {
   let onion: OnionService | undefined
   const peer = await startPeer(cleanup, {}, async (node, identity) => {
     onion = createOnionService(
       { identity, network: 'test', relay: true, lan: true, published: () => true, limits },
-      { transport: node, compute, clock: systemClock, logger: silentLogger },
+      around({ transport: node, compute, clock: systemClock, logger: silentLogger }),
     )
   })
   if (onion === undefined) throw new Error('no circuits')
@@ -147,6 +160,7 @@ export async function startEntry(
   options: {
     before?: (frame: SentFrame) => unknown
     limits?: Partial<OnionLimits>
+    around?: WrapOnion
     idle?: IdleChains
     privacy?: Privacy
     chats?: ChatProfiles
@@ -156,7 +170,7 @@ export async function startEntry(
     relays?: readonly ComputeNode[]
   } = {},
 ): Promise<TestEntry> {
-  const { onion, node } = await startOnion(cleanup, null, options.limits)
+  const { onion, node } = await startOnion(cleanup, null, options)
   const frames: SentFrame[] = []
   let rings = 0
   const { hiddenSize } = model.engine.model.spec
