@@ -1,10 +1,12 @@
-/** Every command that the guide shows is one that the program understands. */
+/** Every command that the documents for users show is one that the program understands. */
 import { readFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
 import { runCli } from './cli.ts'
 
-const guide = fileURLToPath(new URL('../../docs/guide.md', import.meta.url))
+const documents = ['guide', 'operations', 'troubleshooting'].map((name) =>
+  fileURLToPath(new URL(`../../docs/${name}.md`, import.meta.url)),
+)
 
 interface Shown {
   readonly verb: string
@@ -12,7 +14,7 @@ interface Shown {
 }
 
 async function shownCommands(): Promise<Shown[]> {
-  const text = await readFile(guide, 'utf8')
+  const text = (await Promise.all(documents.map((path) => readFile(path, 'utf8')))).join('\n')
   const lines = [...text.matchAll(/^llm-node (.+)$|`llm-node ([^`]+)`/gm)].map(
     ([, block, inline]) => block ?? inline ?? '',
   )
@@ -22,7 +24,7 @@ async function shownCommands(): Promise<Shown[]> {
   })
 }
 
-test('verbs and flags of the guide exist', async () => {
+test('verbs and flags of the documents exist', async () => {
   const shown = await shownCommands()
   expect(shown.length).toBeGreaterThan(20)
   const verbs = [...new Set(shown.map(({ verb }) => verb))].filter((verb) => verb !== 'completion')
