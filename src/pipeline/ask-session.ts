@@ -1,19 +1,49 @@
 import { toHex } from '../base/bytes.ts'
 import { isLlmNodeError } from '../base/errors.ts'
 import { pipelineLimits } from '../base/limits.ts'
+import type { AskedProfile } from '../coverage/path.ts'
+import type { ModelEnds } from '../shard/ends.ts'
 import { shortFactorLimit } from '../shard/rope.ts'
-import type { AskableModel, AskDeps, AskOptions } from './ask.ts'
 import { createAttempts, type Pinned, type WayNews } from './attempts.ts'
-import { type OpenedChain, prepareChain } from './entry.ts'
-import { firstTurnLength } from './prompt.ts'
-import { commonLength, createSession, type Session } from './session.ts'
+import type { ChatProfiles } from './chat-profiles.ts'
+import { type EntryDeps, type EntryModel, type OpenedChain, prepareChain } from './entry.ts'
+import type { IdleChains } from './idle-chains.ts'
+import { type AskPrompt, firstTurnLength } from './prompt.ts'
+import { commonLength, createSession, type Patience, type Session } from './session.ts'
 import { createStandby } from './standby.ts'
+import type { TextModel } from './text-model.ts'
 
-export interface SessionWish
-  extends Pick<
-    AskOptions,
-    'prompt' | 'solo' | 'swarm' | 'profile' | 'owner' | 'exact' | 'hedge' | 'patience' | 'suspendMs'
-  > {
+/** A model that this node can ask: its ends and its text side are here. */
+export interface SessionModel extends EntryModel {
+  readonly ends: ModelEnds
+  readonly text: TextModel
+}
+
+export interface AskSessionDeps extends EntryDeps {
+  /** Chains of earlier turns. Without it every answer builds its own and closes it. */
+  readonly idle?: IdleChains
+  /** Profiles of chats that may go on. */
+  readonly chats?: ChatProfiles
+}
+
+/** How an answer is looked after on its way. */
+export interface WayWishes {
+  /** False: rather go on in another numerics class, marked, than wait for the one in which the answer began. */
+  readonly exact?: boolean | undefined
+  /** A second circuit races the first one for the first token, and when a step is slow. */
+  readonly hedge?: boolean | undefined
+  /** Before another way is tried; default: what the circuit's own measurements say (protocol.md §6). */
+  readonly patience?: Patience | undefined
+  /** How long it may wait for somebody who holds missing layers; default: a day. */
+  readonly suspendMs?: number | undefined
+}
+
+export interface SessionWish extends WayWishes {
+  readonly prompt: AskPrompt
+  readonly solo: boolean
+  readonly swarm?: boolean | undefined
+  readonly profile?: AskedProfile | undefined
+  readonly owner?: string | undefined
   readonly promptIds: readonly number[]
   readonly maxTokens: number
   readonly onNews: (news: WayNews) => void
@@ -34,7 +64,7 @@ export interface AskSession {
 }
 
 /** A session, on the chain of the chat's last turn where that is still there. */
-export function startSession(model: AskableModel, wish: SessionWish, deps: AskDeps): AskSession {
+export function startSession(model: SessionModel, wish: SessionWish, deps: AskSessionDeps): AskSession {
   const { prompt, promptIds, maxTokens, solo, swarm, pinned } = wish
   // Other texts than chats rarely go on; and without a name nobody may find what another one has left.
   const idle = 'messages' in prompt && wish.owner !== undefined ? deps.idle : undefined
@@ -92,7 +122,7 @@ export function startSession(model: AskableModel, wish: SessionWish, deps: AskDe
 /** Local memory for a session may be held by chains that only wait. */
 export async function openMakingRoom(
   open: () => Promise<OpenedChain>,
-  { idle }: Pick<AskDeps, 'idle'>,
+  { idle }: Pick<AskSessionDeps, 'idle'>,
 ): Promise<OpenedChain> {
   try {
     return await open()

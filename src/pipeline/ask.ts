@@ -2,31 +2,22 @@ import { createHash, randomBytes } from 'node:crypto'
 import { toHex } from '../base/bytes.ts'
 import { type ErrorCode, LlmNodeError, toLlmNodeError } from '../base/errors.ts'
 import type { AskedProfile, Profile } from '../coverage/path.ts'
-import type { ModelEnds } from '../shard/ends.ts'
-import type { AnswerToken } from './answer-tokens.ts'
-import { openMakingRoom, startSession } from './ask-session.ts'
+import { type AskSessionDeps, openMakingRoom, type SessionModel, startSession, type WayWishes } from './ask-session.ts'
 import type { Pinned, WayNews } from './attempts.ts'
 import type { ChainHop } from './chain.ts'
-import type { ChatProfiles } from './chat-profiles.ts'
 import { createDrafter } from './drafter.ts'
-import type { EntryDeps, EntryModel, OpenedChain } from './entry.ts'
+import type { OpenedChain } from './entry.ts'
 import { type FinishReason, type GeneratedToken, generate } from './generate.ts'
-import type { IdleChains } from './idle-chains.ts'
 import { createMailbox } from './mailbox.ts'
 import { type AskPrompt, encodePrompt, type Thinking, thinkingOf } from './prompt.ts'
-import { readText, type TextSoFar, telling } from './read-text.ts'
+import { readText, type TextProgress, type TextSoFar, telling } from './read-text.ts'
 import { neutralSampling, type SamplingParams } from './sampler.ts'
-import type { Patience } from './session.ts'
-import type { TextModel } from './text-model.ts'
 import type { Transcript, TranscriptLog, TranscriptStore } from './transcript.ts'
 
 /** A model that this node can ask: its ends and its text side are here. */
-export interface AskableModel extends EntryModel {
-  readonly ends: ModelEnds
-  readonly text: TextModel
-}
+export interface AskableModel extends SessionModel {}
 
-export interface AskOptions {
+export interface AskOptions extends WayWishes {
   readonly prompt: AskPrompt
   /** Default: 512, or what the model's context leaves. */
   readonly maxTokens?: number | undefined
@@ -52,16 +43,8 @@ export interface AskOptions {
   readonly persist?: boolean | undefined
   /** An answer that is taken up again: it says what was said already, and goes on from there. */
   readonly resumed?: Transcript | undefined
-  /** False: rather go on in another numerics class, marked, than wait for the one in which the answer began. */
-  readonly exact?: boolean | undefined
-  /** A second circuit races the first one for the first token, and when a step is slow. */
-  readonly hedge?: boolean | undefined
-  /** Before another way is tried; default: what the circuit's own measurements say (protocol.md §6). */
-  readonly patience?: Patience | undefined
   /** Ms for the whole answer; then it ends with DEADLINE. */
   readonly totalMs?: number | undefined
-  /** How long it may wait for somebody who holds missing layers; default: a day. */
-  readonly suspendMs?: number | undefined
   readonly signal: AbortSignal
 }
 
@@ -102,10 +85,7 @@ export type AskProgress =
       readonly promptTokens: number
       readonly thinking: Thinking
     }
-  /** `tokens` only with `sampling.logprobs`; a token comes with the first part of its text. */
-  | { readonly type: 'text'; readonly text: string; readonly tokens?: readonly AnswerToken[] }
-  /** What happened to its way before token `index`. */
-  | ({ readonly index: number } & WayNews)
+  | TextProgress
   /** It ends with an error, which follows. Its text so far, and the name under which it can be taken up again. */
   | {
       readonly type: 'interrupted'
@@ -113,17 +93,11 @@ export type AskProgress =
       readonly tokens: readonly number[]
       readonly resume: string | null
     }
-  /** Who computes now, with what it takes: told at times, and when it has changed. */
-  | { readonly type: 'hops'; readonly hops: readonly ChainHop[]; readonly exact: boolean }
   | { readonly type: 'done'; readonly result: AskAnswer }
 
 const DEFAULT_MAX_TOKENS = 512
 
-export interface AskDeps extends EntryDeps {
-  /** Chains of earlier turns. Without it every answer builds its own and closes it. */
-  readonly idle?: IdleChains
-  /** Profiles of chats that may go on. */
-  readonly chats?: ChatProfiles
+export interface AskDeps extends AskSessionDeps {
   /** Where answers are kept for after a restart. */
   readonly transcripts?: TranscriptStore
 }

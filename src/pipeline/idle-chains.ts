@@ -1,6 +1,7 @@
 import { type Clock, systemClock } from '../base/clock.ts'
 import { pipelineLimits } from '../base/limits.ts'
-import { commonLength, type HeldChain } from './session.ts'
+import type { HeldChain } from './held-chain.ts'
+import { commonLength } from './session.ts'
 
 export interface WantedChain {
   /** Model, recipe, profile and who asks: a chain never serves another one of them. */

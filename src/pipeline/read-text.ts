@@ -1,14 +1,31 @@
-import { createTokenTrail } from './answer-tokens.ts'
-import type { AskAnswer, AskProgress } from './ask.ts'
+import { type AnswerToken, createTokenTrail } from './answer-tokens.ts'
 import type { WayNews } from './attempts.ts'
+import type { ChainHop } from './chain.ts'
 import type { OpenedChain } from './entry.ts'
 import type { FinishReason, generate } from './generate.ts'
 import type { Mailbox } from './mailbox.ts'
 import { createStopDetector } from './stop-detector.ts'
 import type { TextModel } from './text-model.ts'
 
+/** An answer while it comes. */
+export type TextProgress =
+  /** `tokens` only with `sampling.logprobs`; a token comes with the first part of its text. */
+  | { readonly type: 'text'; readonly text: string; readonly tokens?: readonly AnswerToken[] }
+  /** What happened to its way before token `index`. */
+  | ({ readonly index: number } & WayNews)
+  /** Who computes now, with what it takes: told at times, and when it has changed. */
+  | { readonly type: 'hops'; readonly hops: readonly ChainHop[]; readonly exact: boolean }
+
+interface ReadAnswer {
+  readonly text: string
+  /** Generated ids, without the end token. */
+  readonly tokens: readonly number[]
+  readonly finishReason: FinishReason
+  readonly tokensPerSecond: number | null
+}
+
 /** The same as progress of an answer that has so many tokens. */
-export function* progressOf(news: readonly WayNews[], index: number): Generator<AskProgress> {
+export function* progressOf(news: readonly WayNews[], index: number): Generator<TextProgress> {
   for (const each of news) yield { ...each, index }
 }
 
@@ -17,7 +34,7 @@ export async function* telling<T>(
   coming: Promise<T>,
   news: Mailbox<WayNews>,
   index: number,
-): AsyncGenerator<AskProgress, T> {
+): AsyncGenerator<TextProgress, T> {
   while (await news.comesBefore(coming)) yield* progressOf(news.take(), index)
   return coming
 }
@@ -45,7 +62,7 @@ export async function* readText(
   { news, soFar, begun, current }: ReadOptions,
   text: TextModel,
   stop: readonly string[],
-): AsyncGenerator<AskProgress, Pick<AskAnswer, 'text' | 'tokens' | 'finishReason' | 'tokensPerSecond'>> {
+): AsyncGenerator<TextProgress, ReadAnswer> {
   const detokenizer = text.tokenizer.createDetokenizer({ skipSpecialTokens: true })
   const detector = createStopDetector(stop)
   const trail = createTokenTrail(text.tokenizer)

@@ -5,18 +5,11 @@ import type { ModelEnds } from '../shard/ends.ts'
 import type { Attempts } from './attempts.ts'
 import type { OpenedChain } from './entry.ts'
 import type { TokenSession } from './generate.ts'
+import type { HeldChain } from './held-chain.ts'
 import { createPace } from './pace.ts'
 import { raceRows } from './race.ts'
 import { sendRows } from './send-rows.ts'
 import type { Standby } from './standby.ts'
-
-/** A chain together with the ids whose keys and values it holds. */
-export interface HeldChain {
-  readonly opened: OpenedChain
-  readonly ids: readonly number[]
-  /** On the monotonic clock. */
-  readonly openedMs: number
-}
 
 /**
  * Asked for the rows of some ids, a session computes only what its chain does not hold; when the chain fails, it computes

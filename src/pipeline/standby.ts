@@ -3,8 +3,8 @@ import { pipelineLimits } from '../base/limits.ts'
 import type { ModelEnds } from '../shard/ends.ts'
 import type { Attempts } from './attempts.ts'
 import type { OpenedChain } from './entry.ts'
+import type { HeldChain } from './held-chain.ts'
 import { sendRows } from './send-rows.ts'
-import type { HeldChain } from './session.ts'
 
 /**
  * A second chain beside the one in use. Once an answer lasts, a spare one is built where replicas exist, so that after a
