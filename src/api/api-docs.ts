@@ -42,7 +42,8 @@ curl http://127.0.0.1:5560/api/status -H "authorization: Bearer $TOKEN"
 
 \`model\` is a name from \`GET /v1/models\`. With \`@local\` all layers are computed by this node (it has to hold them), with
 \`@swarm\` all by others; without, layers held here at either end are computed here and the rest elsewhere. A peer that
-computes layers for you can reconstruct your text.
+computes layers for you can reconstruct your text. \`MODEL@ADDRESS.llm\` lets the node of that address generate, through
+relays where the privacy profile says so; this node then needs no weights, and the other one has to allow it.
 
 ## Keys
 

@@ -1,9 +1,9 @@
 import type { AskedProfile } from '../coverage/path.ts'
-import type { AskProgress } from '../pipeline/ask.ts'
 import type { Embedding } from '../pipeline/embed.ts'
 import type { AskPrompt } from '../pipeline/prompt.ts'
 import type { SamplingParams } from '../pipeline/sampler.ts'
 import type { Patience } from '../pipeline/session.ts'
+import type { AskEvent } from './types.ts'
 
 /** `local`: all layers in this process. `swarm`: all layers elsewhere. `auto`: held layers here, the rest elsewhere. */
 export type Where = 'auto' | 'local' | 'swarm'
@@ -36,10 +36,15 @@ export interface AnswerRun {
   readonly suspendMs?: number | undefined
 }
 
+/** A failure is thrown. */
+export type InferenceEvent = Exclude<AskEvent, { type: 'error' }>
+
 export interface GenerationCall {
-  /** Name of a card. */
+  /** Name of a card; with `via` what the other node calls it, empty: its own choice. */
   readonly model: string
   readonly where: Where
+  /** The `.llm` address of a node that shall generate. */
+  readonly via?: string | undefined
   readonly prompt: AskPrompt
   /** Default: the configuration's, or what the model's context leaves. */
   readonly maxTokens: number | undefined
@@ -71,6 +76,6 @@ export interface EmbeddingCall {
 export interface Inference {
   models(): readonly ModelCard[]
   /** The first event is the route; before it, admission and coverage have been checked. Throws what `ask` throws. */
-  generate(call: GenerationCall, signal: AbortSignal): AsyncIterable<AskProgress>
+  generate(call: GenerationCall, signal: AbortSignal): AsyncIterable<InferenceEvent>
   embed(call: EmbeddingCall, signal: AbortSignal): Promise<Embedding>
 }

@@ -5,6 +5,7 @@ import { embedText } from '../pipeline/embed.ts'
 import { requireCoverage } from '../pipeline/entry.ts'
 import { answerAgain, chooseModel } from './askables.ts'
 import { newAnswerId } from './generations.ts'
+import { answerVia } from './inference-via.ts'
 import type { LoadedModel } from './load-model.ts'
 import type { NodeParts } from './parts.ts'
 import { entryDeps } from './serving.ts'
@@ -29,6 +30,8 @@ export function createInference(parts: NodeParts): Inference {
         )
         return parts.generations.follow(about, again)
       }
+      const { via } = call
+      if (via !== undefined) return parts.generations.follow(about, answerVia(parts, { ...call, via }, run.signal))
       const model = chooseModel(askables(), call.model)
       const { prompt, sampling, stop, maxTokens } = call
       const profile = call.profile ?? parts.config.privacy.profile

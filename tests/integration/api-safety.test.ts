@@ -104,14 +104,38 @@ describe('the admin part', () => {
 })
 
 describe('paths', () => {
-  it.each(['/../../etc/passwd', '/v1/models/..%2f..%2fetc%2fpasswd', '/v1/../../package.json', '//etc/passwd', '/%00'])(
-    'finds nothing at %s',
-    async (path) => {
-      const answer = await send([request([`GET ${path} HTTP/1.1`, own()])])
-      expect([400, 404]).toContain(statusOf(answer))
-      expect(answer).not.toMatch(/root:|"dependencies"/)
-    },
-  )
+  it.each([
+    '/assets/../../package.json',
+    '/assets/%2e%2e/%2e%2e/package.json',
+    '/assets/..%5c..%5cpackage.json',
+    '/../../etc/passwd',
+    '/v1/models/..%2f..%2fetc%2fpasswd',
+    '/v1/../../package.json',
+    '//etc/passwd',
+    '/%00',
+  ])('finds nothing at %s', async (path) => {
+    const answer = await send([request([`GET ${path} HTTP/1.1`, own()])])
+    expect([400, 404]).toContain(statusOf(answer))
+    expect(answer).not.toMatch(/root:|"dependencies"/)
+  })
+})
+
+describe('the pages', () => {
+  it('come without a token, with a policy that allows nothing from elsewhere', async () => {
+    const answer = await send([request(['GET / HTTP/1.1', own()])])
+    expect(statusOf(answer)).toBe(200)
+    expect(answer).toMatch(/content-security-policy: default-src 'none'; script-src 'self'; .*trusted-types dompurify/i)
+    expect(answer).toMatch(/<script type="module" crossorigin src="\/assets\//)
+    expect(answer).not.toContain(adminToken)
+  })
+
+  it('may be linked to from elsewhere, but neither read nor framed', async () => {
+    const foreign = ['GET / HTTP/1.1', own(), 'Sec-Fetch-Site: cross-site']
+    expect(statusOf(await send([request([...foreign, 'Sec-Fetch-Mode: navigate'])]))).toBe(200)
+    expect(statusOf(await send([request([...foreign, 'Sec-Fetch-Mode: cors'])]))).toBe(403)
+    const other = ['GET /api/status HTTP/1.1', own(), 'Sec-Fetch-Site: cross-site', 'Sec-Fetch-Mode: navigate']
+    expect(statusOf(await send([request(other)]))).toBe(403)
+  })
 })
 
 describe('too much', () => {

@@ -1,7 +1,7 @@
 import type { AnswerToken, TokenText } from '../../pipeline/answer-tokens.ts'
-import type { AskAnswer } from '../../pipeline/ask.ts'
 import type { ApiContext } from '../caller.ts'
-import type { GenerationCall, ModelCard } from '../inference.ts'
+import type { GenerationCall } from '../inference.ts'
+import type { AskResult } from '../types.ts'
 import {
   type ChatChunk,
   type ChatCompletion,
@@ -9,7 +9,7 @@ import {
   type ChatRequestBody,
   chatRequest,
 } from './chat-schema.ts'
-import { fingerprintOf, nodeFieldsOf, resolveModel, runOf, samplingOf, stopsOf, usageOf } from './generation.ts'
+import { nodeFieldsOf, resolveTarget, runOf, samplingOf, stopsOf, type Target, usageOf } from './generation.ts'
 import { account, type OpenAiParts, readBody, type Visit, visit } from './parts.ts'
 import { createReasoningSplitter } from './reasoning.ts'
 import { dataLine, doneLine } from './sse.ts'
@@ -20,12 +20,13 @@ type AnswerHead = Pick<ChatCompletion, 'id' | 'created' | 'model' | 'system_fing
 /** POST /v1/chat/completions. Throws before the answer begins, later tells a failure in the stream. */
 export async function chatCompletions(c: ApiContext, parts: OpenAiParts): Promise<Response> {
   const body = await readBody(c, chatRequest)
-  const { card, where } = resolveModel(parts.inference.models(), body.model)
-  const head = headOf(parts, card, body.model)
+  const target = resolveTarget(parts.inference.models(), body.model)
+  const head = headOf(parts, target, body.model)
   const call: GenerationCall = {
     id: head.id,
-    model: card.name,
-    where,
+    model: target.name,
+    where: target.where,
+    via: target.via,
     prompt: { messages: messagesOf(body), templateKwargs: body.chat_template_kwargs },
     maxTokens: body.max_completion_tokens ?? body.max_tokens,
     sampling: samplingOf(body, body.logprobs === true ? (body.top_logprobs ?? 0) : undefined),
@@ -40,9 +41,9 @@ export async function chatCompletions(c: ApiContext, parts: OpenAiParts): Promis
   return streamAnswer({ c, parts, visited }, streamLines({ c, parts, body, visited, head }))
 }
 
-function headOf(parts: OpenAiParts, card: ModelCard, model: string): AnswerHead {
+function headOf(parts: OpenAiParts, { fingerprint }: Target, model: string): AnswerHead {
   const created = Math.floor(parts.nowMs() / 1000)
-  return { id: `chatcmpl-${parts.newId()}`, created, model, system_fingerprint: fingerprintOf(card) }
+  return { id: `chatcmpl-${parts.newId()}`, created, model, system_fingerprint: fingerprint }
 }
 
 function messagesOf({ messages }: ChatRequestBody) {
@@ -59,7 +60,7 @@ async function readWhole({ c, parts, body, visited, head }: ReadOptions): Promis
   const splitter = createReasoningSplitter(opened.route.thinking)
   const whole = { reasoning: '', content: '' }
   const tokens: AnswerToken[] = []
-  let result: AskAnswer | undefined
+  let result: AskResult | undefined
   const add = (part: { reasoning: string; content: string }) => {
     whole.reasoning += part.reasoning
     whole.content += part.content

@@ -1,14 +1,14 @@
 import type { AnswerToken } from '../../pipeline/answer-tokens.ts'
-import type { AskAnswer } from '../../pipeline/ask.ts'
 import type { ApiContext } from '../caller.ts'
 import type { GenerationCall } from '../inference.ts'
+import type { AskResult } from '../types.ts'
 import {
   type CompletionLogprobs,
   type CompletionRequestBody,
   completionRequest,
   type TextCompletion,
 } from './completion-schema.ts'
-import { fingerprintOf, nodeFieldsOf, resolveModel, runOf, samplingOf, stopsOf, usageOf } from './generation.ts'
+import { nodeFieldsOf, resolveTarget, runOf, samplingOf, stopsOf, usageOf } from './generation.ts'
 import { account, type OpenAiParts, readBody, type Visit, visit } from './parts.ts'
 import { dataLine, doneLine } from './sse.ts'
 import { streamAnswer } from './stream-answer.ts'
@@ -21,18 +21,19 @@ const DEFAULT_MAX_TOKENS = 16
 /** POST /v1/completions: a text as it is, without a chat template. */
 export async function completions(c: ApiContext, parts: OpenAiParts): Promise<Response> {
   const body = await readBody(c, completionRequest)
-  const { card, where } = resolveModel(parts.inference.models(), body.model)
+  const target = resolveTarget(parts.inference.models(), body.model)
   const head: AnswerHead = {
     id: `cmpl-${parts.newId()}`,
     object: 'text_completion',
     created: Math.floor(parts.nowMs() / 1000),
     model: body.model,
-    system_fingerprint: fingerprintOf(card),
+    system_fingerprint: target.fingerprint,
   }
   const call: GenerationCall = {
     id: head.id,
-    model: card.name,
-    where,
+    model: target.name,
+    where: target.where,
+    via: target.via,
     prompt: body.prompt,
     maxTokens: body.max_tokens ?? DEFAULT_MAX_TOKENS,
     sampling: samplingOf(body, body.logprobs),
@@ -55,7 +56,7 @@ async function readWhole({ c, parts, body, visited, head }: ReadOptions): Promis
   const { opened, leave } = visited
   let text = echoOf(body)
   const tokens: AnswerToken[] = []
-  let result: AskAnswer | undefined
+  let result: AskResult | undefined
   try {
     for await (const event of opened.events) {
       if (event.type === 'text') {

@@ -26,7 +26,10 @@ export const modelName = z
   .string()
   .min(1)
   .max(256)
-  .meta({ description: 'A name of GET /v1/models; with @local or @swarm it says where to run.' })
+  .meta({
+    description:
+      'A name of GET /v1/models; with @local or @swarm it says where to run, with @ADDRESS.llm which node generates.',
+  })
 
 const tokenCount = z.int().min(1).max(16_777_216)
 

@@ -1,16 +1,16 @@
 import { LlmNodeError } from '../../base/errors.ts'
 import { formatSpan } from '../../base/span.ts'
-import type { AskAnswer, AskProgress } from '../../pipeline/ask.ts'
 import type { SamplingParams } from '../../pipeline/sampler.ts'
-import type { GenerationCall, Inference, ModelCard, Where } from '../inference.ts'
+import type { GenerationCall, Inference, InferenceEvent, ModelCard, Where } from '../inference.ts'
+import type { AskResult } from '../types.ts'
 import type { NodeFields, Usage } from './chat-schema.ts'
 import type { NodeWishes } from './fields.ts'
 
 /** A generation that has its route: from here on its answer is a success, whatever happens later. */
 export interface OpenedGeneration {
-  readonly route: Extract<AskProgress, { type: 'route' }>
+  readonly route: Extract<InferenceEvent, { type: 'route' }>
   /** What follows the route. */
-  readonly events: AsyncIterable<AskProgress>
+  readonly events: AsyncIterable<InferenceEvent>
   /** Ends it and waits until its KV is free. Idempotent. */
   close(): Promise<void>
 }
@@ -36,6 +36,22 @@ export async function openGeneration(
       await iterator.return?.()
     },
   }
+}
+
+/** What answers a request: a model that this node can ask, or another node by its address. */
+export interface Target {
+  readonly name: string
+  readonly where: Where
+  readonly via: string | undefined
+  readonly fingerprint: string
+}
+
+/** As `resolveModel`, and "MODEL@ADDRESS.llm" for a node that shall generate. Throws MODEL_NOT_FOUND. */
+export function resolveTarget(cards: readonly ModelCard[], name: string): Target {
+  const [, model = '', via] = /^(.*)@([a-z2-7]{56}\.llm)$/.exec(name) ?? []
+  if (via !== undefined) return { name: model, where: 'auto', via, fingerprint: `fp_${via.slice(0, 16)}` }
+  const { card, where } = resolveModel(cards, name)
+  return { name: card.name, where, via, fingerprint: fingerprintOf(card) }
 }
 
 /** "Qwen3-0.6B@local" → its card and where to run. Throws MODEL_NOT_FOUND. */
@@ -94,8 +110,8 @@ export function stopsOf(stop: string | readonly string[] | undefined): readonly 
   return stop === undefined ? [] : typeof stop === 'string' ? [stop] : stop
 }
 
-export function usageOf(result: AskAnswer): Usage {
-  const completion = result.tokens.length
+export function usageOf(result: AskResult): Usage {
+  const completion = result.via?.tokens ?? result.tokens.length
   return {
     prompt_tokens: result.promptTokens,
     completion_tokens: completion,
@@ -104,7 +120,7 @@ export function usageOf(result: AskAnswer): Usage {
   }
 }
 
-export function nodeFieldsOf({ hops, exact, changedAt, seenBy, estimate, failovers, profile }: AskAnswer): NodeFields {
+export function nodeFieldsOf({ hops, exact, changedAt, seenBy, estimate, failovers, profile }: AskResult): NodeFields {
   return {
     hops: hops.map(({ span, address, ms, linkMs, reason }) => {
       return { layers: formatSpan(span), address, ms, link_ms: linkMs, reason }
@@ -119,6 +135,6 @@ export function nodeFieldsOf({ hops, exact, changedAt, seenBy, estimate, failove
 }
 
 /** Shown as system_fingerprint: equal ones give equal answers to equal seeds. */
-export function fingerprintOf({ modelId, recipe, numericsClass }: ModelCard): string {
+function fingerprintOf({ modelId, recipe, numericsClass }: ModelCard): string {
   return `fp_${modelId.slice(0, 8)}_${recipe.replace('/', '.')}_${numericsClass.slice(0, 8)}`
 }
