@@ -203,6 +203,7 @@ class RingBuild implements PreparedRing {
       await this.extend(signal)
       return await this.#setUp(signal, broken)
     } catch (error) {
+      broken.sealer.wipe()
       throw this.#ended(error)
     }
   }

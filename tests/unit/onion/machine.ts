@@ -151,6 +151,10 @@ export async function checkAllGone(machine: Machine): Promise<void> {
   await checkStillServes(machine)
   for (const node of nodes) await node.service.stop()
   await swarm.clock.advance(4_000_000)
+  for (const [index, node] of nodes.entries()) {
+    const left = node.keys.filter((key) => key.some((byte) => byte !== 0)).length
+    if (left > 0) throw new Error(`${left} of ${node.keys.length} keys of node ${index} are not overwritten`)
+  }
   if (swarm.clock.timers > 0) throw new Error(`${swarm.clock.timers} timers are left`)
 }
 

@@ -102,6 +102,8 @@ export interface SwarmNode {
   /** Every plaintext that this node's circuits opened, and every (key, nonce) they sealed under, as hex. */
   readonly opened: Uint8Array[]
   readonly sealed: string[]
+  /** Every key that its circuits ever used: views of where they lie. */
+  readonly keys: Uint8Array[]
 }
 
 export interface Swarm {
@@ -179,17 +181,18 @@ function createSwarmNode(
   const peerId = peerIdFromPublicKey(publicKeyFromRaw(ed25519.getPublicKey(seed('transport')))).toString()
   const addressKey = ed25519.getPublicKey(seed('address'))
   const onionKey = nodeCrypto.x25519PublicKey(seed('onion'))
-  const keys = [{ publicKey: onionKey, privateKey: createSecret(seed('onion')) }] as const
+  const onionKeys = [{ publicKey: onionKey, privateKey: createSecret(seed('onion')) }] as const
   const local = settings.local ?? true
   const addrs = local ? undefined : [`/ip4/11.${index}.0.1/tcp/4001`]
   const transport = network.node(peerId, { local, ...(addrs === undefined ? {} : { addrs }) })
   const compute = createFakeCompute(settings.queueBytes)
   const opened: Uint8Array[] = []
   const sealed: string[] = []
+  const keys: Uint8Array[] = []
   const crypto = settings.forge === undefined ? nodeCrypto : forgingCrypto(index, settings.forge)
   const service = createOnionService(
     {
-      identity: { addressKey, onionKeys: () => keys },
+      identity: { addressKey, onionKeys: () => onionKeys },
       network: 'test',
       relay: settings.relay ?? true,
       lan: local,
@@ -203,16 +206,20 @@ function createSwarmNode(
       clock,
       timers: clock,
       logger: settings.logger ?? silentLogger,
-      crypto: settings.watch === true ? watchCrypto(crypto, opened, sealed) : crypto,
+      crypto: settings.watch === true ? watchCrypto(crypto, { opened, sealed, keys }) : crypto,
     },
   )
-  return { peerId, transport, compute, service, addressKey, onionKey, opened, sealed }
+  return { peerId, transport, compute, service, addressKey, onionKey, opened, sealed, keys }
 }
 
-function watchCrypto(crypto: CryptoBackend, opened: Uint8Array[], sealed: string[]): CryptoBackend {
+function watchCrypto(
+  crypto: CryptoBackend,
+  { opened, sealed, keys }: Pick<SwarmNode, 'opened' | 'sealed' | 'keys'>,
+): CryptoBackend {
   return {
     ...crypto,
     aead(key) {
+      keys.push(key)
       const text = Buffer.from(key).toString('hex')
       const aead = crypto.aead(key)
       return {
