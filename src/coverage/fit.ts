@@ -8,6 +8,8 @@ export interface FitRequest {
   readonly layer: {
     /** Packed: on the disk, and in memory once it is loaded. */
     readonly packedBytes: number
+    /** In memory beside the weights: the layer's share of what the engine builds around them. */
+    readonly graphBytes?: number
     /** As the source has it: lies beside the packed files while they are made. */
     readonly rawBytes: number
     /** Keys and values of one token. */
@@ -46,8 +48,9 @@ export function memoryFor(layers: number, request: FitRequest): MemoryShares {
   const weightsBytes = layers * layer.packedBytes
   const kvBytes = layers * layer.kvBytesPerToken * kvTokens
   const endsBytes = ends?.memoryBytes ?? 0
-  const totalBytes = weightsBytes + endsBytes + kvBytes + processBytes
-  return { weightsBytes, endsBytes, kvBytes, processBytes, totalBytes }
+  const around = processBytes + layers * (layer.graphBytes ?? 0)
+  const totalBytes = weightsBytes + endsBytes + kvBytes + around
+  return { weightsBytes, endsBytes, kvBytes, processBytes: around, totalBytes }
 }
 
 /** What of `memoryBytes` a plan may count on. */

@@ -1,6 +1,5 @@
 import { createHash } from 'node:crypto'
-import { createReadStream } from 'node:fs'
-import { readFile, stat } from 'node:fs/promises'
+import { open, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fromHex } from '../base/bytes.ts'
 import { LlmNodeError } from '../base/errors.ts'
@@ -128,11 +127,19 @@ export async function sizeOf(path: string): Promise<number | null> {
 async function hashFile(path: string, signal: AbortSignal | undefined): Promise<string | null> {
   if ((await sizeOf(path)) === null) return null
   const hash = createHash('sha256')
-  for await (const chunk of createReadStream(path, { highWaterMark: 1_048_576 })) {
-    if (signal?.aborted) throw new LlmNodeError('ABORTED', 'Stopped on request.')
-    hash.update(chunk)
+  // One buffer for all of it: a stream's chunks would stay in memory until somebody collects them (measured: 45 MB).
+  const buffer = Buffer.allocUnsafeSlow(1_048_576)
+  const file = await open(path)
+  try {
+    for (;;) {
+      if (signal?.aborted) throw new LlmNodeError('ABORTED', 'Stopped on request.')
+      const { bytesRead } = await file.read(buffer)
+      if (bytesRead === 0) return hash.digest('hex')
+      hash.update(buffer.subarray(0, bytesRead))
+    }
+  } finally {
+    await file.close()
   }
-  return hash.digest('hex')
 }
 
 async function readSpec(folder: string, files: ReadonlyMap<string, string>): Promise<ModelSpec> {
