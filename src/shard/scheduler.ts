@@ -1,7 +1,7 @@
 import type { Clock } from '../base/clock.ts'
 import { LlmNodeError, toLlmNodeError } from '../base/errors.ts'
 import { shardLimits } from '../base/limits.ts'
-import { createReturns, type Returns } from './returns.ts'
+import { createPace, type Pace } from './pace.ts'
 
 /** Rows of one session in one run: positions [pos, pos + nTokens), hidden [nTokens, hiddenSize] f32. */
 export interface Work<Session> {
@@ -71,13 +71,13 @@ class FairScheduler<Session extends Schedulable> implements Scheduler<Session> {
   readonly #options: SchedulerOptions<Session>
   /** In the order of turns: a session that had its turn goes to the end. */
   readonly #waiting = new Map<Session, Job[]>()
-  readonly #returns: Returns<Session>
+  readonly #pace: Pace<Session>
   #running: Promise<void> | null = null
   #current: ReadonlySet<Session> = new Set()
 
   constructor(options: SchedulerOptions<Session>) {
     this.#options = options
-    this.#returns = createReturns(options.clock)
+    this.#pace = createPace(options.clock)
   }
 
   forward(session: Session, pos: number, hidden: Float32Array, signal?: AbortSignal): Promise<Float32Array> {
@@ -106,7 +106,7 @@ class FairScheduler<Session extends Schedulable> implements Scheduler<Session> {
       signal?.addEventListener('abort', stop)
       jobs.push(job)
       this.#waiting.set(session, jobs)
-      this.#returns.came(session)
+      this.#pace.came(session)
       this.#pump()
     })
   }
@@ -116,7 +116,7 @@ class FairScheduler<Session extends Schedulable> implements Scheduler<Session> {
       job.settle(new LlmNodeError('ABORTED', 'The session was closed.'))
     }
     this.#waiting.delete(session)
-    this.#returns.forget(session)
+    this.#pace.forget(session)
     // The run in progress writes into the session's memory.
     if (!this.#current.has(session)) session.release()
   }
@@ -127,10 +127,11 @@ class FairScheduler<Session extends Schedulable> implements Scheduler<Session> {
 
   #pump(): void {
     if (this.#running !== null) return
-    const turns = this.#next()
+    const waiting = this.#waitingTurns()
+    const limit = Math.min(this.#options.slots, this.#pace.share(waiting.map(({ work }) => work.session)))
+    const turns = this.#next(waiting, limit)
     if (turns.length === 0) return
-    const isFull = turns.length >= this.#options.slots
-    if (!isFull && this.#returns.expected(() => this.#pump())) return
+    if (turns.length < limit && this.#pace.expected(() => this.#pump())) return
     const sessions = turns.map(({ work }) => work.session)
     this.#current = new Set(sessions)
     const startMs = this.#options.clock.monotonicMs()
@@ -138,7 +139,8 @@ class FairScheduler<Session extends Schedulable> implements Scheduler<Session> {
       this.#running = null
       this.#current = new Set()
       const isDone = (session: Session) => this.#waiting.get(session)?.every((job) => job.settled) ?? true
-      this.#returns.ran(sessions.filter(isDone), this.#options.clock.monotonicMs() - startMs)
+      const ms = this.#options.clock.monotonicMs() - startMs
+      this.#pace.ran(sessions.filter(isDone), turns.some(isChunk) ? undefined : ms)
       for (const session of sessions) {
         if (session.closed) session.release()
         else this.#toTheEnd(session)
@@ -147,21 +149,27 @@ class FairScheduler<Session extends Schedulable> implements Scheduler<Session> {
     })
   }
 
-  /** Whose turn it is. */
-  #next(): Turn<Session>[] {
-    const { slots, canShare } = this.#options
+  /** What could run, the one that has waited longest first. */
+  #waitingTurns(): Turn<Session>[] {
     const waiting: Turn<Session>[] = []
     for (const [session, jobs] of [...this.#waiting]) {
       const job = this.#first(session, jobs)
       if (job === undefined) this.#waiting.delete(session)
       else waiting.push(this.#turn(session, job))
     }
+    return waiting
+  }
+
+  /** Whose turn it is: at most `limit` decode steps, and a chunk where a slot is left. */
+  #next(waiting: readonly Turn<Session>[], limit: number): Turn<Session>[] {
+    const { slots, canShare } = this.#options
     const [oldest] = waiting
     if (oldest === undefined) return []
     const others = waiting.filter((turn) => turn !== oldest && canShare(oldest.work.session, turn.work.session))
     const steps = others.filter((turn) => !isChunk(turn))
-    const chunks = isChunk(oldest) ? [] : others.filter(isChunk).slice(0, 1)
-    return [oldest, ...steps, ...chunks].slice(0, slots)
+    if (isChunk(oldest)) return [oldest, ...steps].slice(0, Math.max(limit, 1))
+    const chunks = others.filter(isChunk).slice(0, 1)
+    return [...[oldest, ...steps].slice(0, Math.max(limit, 1)), ...chunks].slice(0, slots)
   }
 
   #turn(session: Session, job: Job): Turn<Session> {
