@@ -28,6 +28,7 @@ export interface ApiNodeOptions {
   readonly kvMiB?: number
   readonly bootstrap?: readonly string[]
   readonly api?: Readonly<Record<string, unknown>>
+  readonly answers?: Readonly<Record<string, unknown>>
   /** Generations at once. */
   readonly maxUnderWay?: number
   readonly timeouts?: { readonly headersMs: number; readonly requestMs: number }
@@ -47,6 +48,7 @@ export async function startApiNode(cleanup: Cleanup, options: ApiNodeOptions = {
     network: { name: 'api-test', mdns: false, host: '127.0.0.1', port: 0, bootstrap },
     engine: { threads: 1, kvMiB },
     api: { port: 0, ...api },
+    ...(options.answers ? { answers: options.answers } : {}),
   }
   const node = await createNode({ home, env: {}, overrides }, { logger: silentLogger })
   cleanup.add(() => node.stop())
