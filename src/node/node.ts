@@ -25,6 +25,7 @@ import { createAnswering, generateForOthers } from './answering.ts'
 import { chooseModel } from './askables.ts'
 import { type Care, type CareDeps, createCare, realCareDeps } from './care.ts'
 import { createControl } from './control.ts'
+import { type FaultyParts, injectFaults } from './faults.ts'
 import { createGenerations } from './generations.ts'
 import { type Home, loadConfig, prepareHome } from './home.ts'
 import { openIdentity } from './identity.ts'
@@ -35,7 +36,7 @@ import { peerOptions } from './listen.ts'
 import { type ResolvedNetwork, resolveNetwork } from './networks.ts'
 import { createSignal, watchNode } from './node-events.ts'
 import { listeningOf, type NodeParts } from './parts.ts'
-import { createPrivacy } from './privacy.ts'
+import { createPrivacy, whoMayBeMet } from './privacy.ts'
 import { entryDeps } from './serving.ts'
 import { createTranscripts } from './transcripts.ts'
 import { nodeVersion } from './version.ts'
@@ -46,6 +47,8 @@ export interface NodeOptions {
   readonly overrides?: ConfigOverrides
   /** Only asks: loads no layers for others, says nothing about itself, keeps nothing on disk but its guards. */
   readonly guest?: boolean
+  /** Tests: faults on purpose, as this file says. */
+  readonly faultsFile?: string | undefined
   /** A guest that only wants one way through the swarm connects to nobody else; default true. */
   readonly mesh?: boolean
 }
@@ -109,7 +112,7 @@ export async function createNode(
   const hops = createHopServer({ onSessions: sessionsChanged.fire })
   const swarm = await createSwarmView(
     {
-      ...{ network: network.version, version: nodeVersion() },
+      ...{ network: network.version, version: nodeVersion(), mayMeet: whoMayBeMet(config.privacy) },
       ...(guest ? { mesh: options.mesh } : { folder: home.dataFolder }),
     },
     { peer, identity, clock: systemClock, logger },
@@ -124,7 +127,8 @@ export async function createNode(
       limits: relayingLimits(config.network),
     },
     {
-      ...{ transport: peer, compute: guest ? null : hops, clock: systemClock, logger },
+      ...circuitParts(options, { transport: peer, compute: hops }),
+      ...{ clock: systemClock, logger },
       ...(guest ? {} : { answers: createAnswers({ network, config }, () => parts, gate, logger) }),
     },
   )
@@ -146,6 +150,12 @@ export async function createNode(
   const state = { events, generations, exclusions, idle, privacy, chats, transcripts, models: [], startedMs, guest }
   const parts: NodeParts = { config, network, identity, peer, onion, hops, swarm, ...state }
   return assemble(parts, options, { ...deps, gate, stopWatching: watchNode(parts, sessionsChanged) })
+}
+
+/** What circuits run on; with faults where a test asks for them. */
+function circuitParts({ guest, faultsFile }: NodeOptions, parts: FaultyParts) {
+  if (guest) return { transport: parts.transport, compute: null }
+  return faultsFile === undefined ? parts : injectFaults(faultsFile, parts)
 }
 
 /** Addresses of peers that serve nobody new. */
@@ -243,9 +253,12 @@ function assemble(
 /** When to look in the DHT for others with the same models: soon, and again when the network has filled. */
 const SEEK_MS = [3_000, 30_000]
 
-function seekPeers({ models, swarm }: NodeParts, signal: AbortSignal): void {
+function seekPeers({ models, swarm, config }: NodeParts, signal: AbortSignal): void {
   for (const delayMs of SEEK_MS) {
     const timer = setTimeout(() => {
+      // Whoever is found there computes. Who asks guarded hears of them from others, once there are any.
+      if (config.privacy.profile === 'guarded' && swarm.peers().some(({ self, connected }) => !self && connected))
+        return
       for (const { holding, spec } of models) void swarm.seek(fromHex(holding.modelIdHex), spec.nLayers, { signal })
     }, delayMs)
     timer.unref()
