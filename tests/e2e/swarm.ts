@@ -9,10 +9,12 @@ import { type CliOptions, createSandbox, demoModel, runJson, type Sandbox, type 
 
 export interface Swarm {
   readonly sandbox: Sandbox
+  /** Its name. */
+  readonly network: string
   /** A home that holds `what`, for example '--layers', '0-3', '--no-ends'. */
   setup(name: string, ...what: string[]): Promise<void>
-  /** Its node, which meets those that run already. */
-  start(name: string): Promise<StartedNode>
+  /** Its node, which meets those that run already; `flags` as for `start`. */
+  start(name: string, ...flags: string[]): Promise<StartedNode>
   /** What a command needs to speak as the node of `name`, with this network. */
   as(name: string): string[]
   /** Asks the API of the running node of `name`. */
@@ -31,6 +33,7 @@ export async function createSwarm(options: CliOptions = {}): Promise<Swarm> {
   const started = new Map<string, StartedNode>()
   const swarm: Swarm = {
     sandbox,
+    network,
     async setup(name, ...what) {
       const home = ['--home', sandbox.home(name), '--network', network]
       await runJson(['setup', ...home, '--model', server.url, '--recipe', 'f32', ...what], options)
@@ -40,9 +43,9 @@ export async function createSwarm(options: CliOptions = {}): Promise<Swarm> {
       const meet = others.flatMap(([, { listening }]) => ['--bootstrap', listening[0] ?? ''])
       return ['--home', sandbox.home(name), '--no-mdns', '--host', '127.0.0.1', '--port', '0', ...meet]
     },
-    async start(name) {
+    async start(name, ...flags) {
       const [, home = '', ...rest] = swarm.as(name)
-      const node = sandbox.track(await startNode(home, [...rest, '--api-port', '0', ...oneThread], options))
+      const node = sandbox.track(await startNode(home, [...rest, '--api-port', '0', ...oneThread, ...flags], options))
       started.set(name, node)
       return node
     },

@@ -8,6 +8,7 @@ import { printJson, printLine } from '../output.ts'
 
 interface StartArguments extends GlobalArguments, NodeArguments {
   tied: boolean
+  testFaults?: string | undefined
   verify: boolean
   detach: boolean
   printSystemd: boolean
@@ -25,6 +26,7 @@ export const startCommand: CommandModule<GlobalArguments, StartArguments> = {
         default: true,
         describe: 'Read the model files first and fetch again what is damaged (--no-verify: do not)',
       })
+      .option('test-faults', { type: 'string', hidden: true })
       .option('tied', { type: 'boolean', default: false, hidden: true }) as unknown as Argv<StartArguments>,
   async handler(argv) {
     if (argv.printSystemd) {
@@ -42,7 +44,7 @@ export const startCommand: CommandModule<GlobalArguments, StartArguments> = {
     const signal = interruptSignal()
     if (argv.tied) interruptWithStdin()
     await serve(
-      { home: homeOf(argv), overrides: overridesOf(argv), env: process.env },
+      { home: homeOf(argv), overrides: overridesOf(argv), env: process.env, faultsFile: argv.testFaults },
       {
         signal,
         verify: argv.verify,

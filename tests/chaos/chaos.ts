@@ -1,0 +1,126 @@
+/** A swarm of real processes that break on purpose: three spans, two nodes each, and an entry that must not notice. */
+import { readFile, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { AskRequest, AskResult, StatusBody } from '../../src/api/types.ts'
+import { connectAdmin } from '../../src/node/admin-client.ts'
+import type { Fault } from '../../src/node/faults.ts'
+import { locateHome } from '../../src/node/home.ts'
+import type { StartedNode } from '../e2e/cli.ts'
+import { createSwarm, eventually, type Swarm } from '../e2e/swarm.ts'
+
+export const spans = ['first', 'middle', 'last'] as const
+export type SpanName = (typeof spans)[number]
+const layersOf = { first: '0-3', middle: '4-7', last: '8-11' } as const
+
+export interface ChaosCase {
+  readonly span: SpanName
+  readonly fault: Omit<Fault, 'ms'> & { readonly ms?: number }
+}
+
+export interface ChaosOutcome {
+  readonly result: AskResult
+  /** The fault happened. */
+  readonly struck: boolean
+  /** Longest wait between two pieces of text, the first included. */
+  readonly gapMs: number
+}
+
+export interface ChaosSwarm {
+  /** The answer when nothing breaks. */
+  readonly undisturbed: AskResult
+  run(each: ChaosCase): Promise<ChaosOutcome>
+  close(): Promise<void>
+}
+
+/** Long enough for several chunks of prefill; the answer repeats itself, so that tokens are guessed ahead. */
+const request = {
+  prompt: `${'A swarm holds the layers of a model and passes rows on. '.repeat(12)}Tell a story.`,
+  temperature: 0,
+  maxTokens: 120,
+  ignoreEnd: true,
+  logitsDigest: true,
+} as AskRequest
+
+export async function createChaosSwarm(): Promise<ChaosSwarm> {
+  const swarm = await createSwarm()
+  const nodes = new Map<string, StartedNode>()
+  const names = spans.flatMap((span) => [`${span}-a`, `${span}-b`])
+  const fileOf = (span: SpanName) => join(swarm.sandbox.home('faults'), `${span}.json`)
+  await swarm.sandbox.folder('faults')
+  await Promise.all([
+    ...names.map((name) => swarm.setup(name, '--layers', layersOf[spanOf(name)], '--no-ends')),
+    swarm.setup('entry', '--layers', 'none'),
+  ])
+  const start = async (name: string) => {
+    nodes.set(name, await swarm.start(name, '--test-faults', fileOf(spanOf(name)), '--log-level', 'silent'))
+  }
+  for (const name of names) await start(name)
+  nodes.set('entry', await swarm.start('entry', '--log-level', 'silent'))
+  const whole = async () => {
+    const { peers } = await swarm.get<StatusBody>('entry', '/api/status')
+    if (peers < names.length) throw new Error(`only ${peers} of ${names.length} are connected`)
+  }
+  await eventually(whole, 20_000)
+  const { result: undisturbed } = await ask(swarm)
+  return {
+    undisturbed,
+    async run({ span, fault }) {
+      const file = fileOf(span)
+      await rm(`${file}.struck`, { force: true })
+      // Armed at the next circuit; a mark makes it another text than the last time.
+      await writeFile(file, JSON.stringify(fault) + ' '.repeat(Math.floor(Math.random() * 64)))
+      try {
+        const found = await ask(swarm)
+        const struck = await readFile(`${file}.struck`, 'utf8').catch(() => undefined)
+        return { ...found, struck: struck !== undefined }
+      } finally {
+        await rm(file, { force: true })
+        await mend(nodes, span, start)
+        await eventually(whole, 20_000)
+      }
+    },
+    close: () => swarm.close(),
+  }
+}
+
+function spanOf(name: string): SpanName {
+  const found = spans.find((span) => name.startsWith(span))
+  if (found === undefined) throw new Error(`${name} holds no span`)
+  return found
+}
+
+/** Ends what stands still and starts again what has ended. */
+async function mend(
+  nodes: ReadonlyMap<string, StartedNode>,
+  span: SpanName,
+  start: (name: string) => Promise<void>,
+): Promise<void> {
+  for (const name of [`${span}-a`, `${span}-b`]) {
+    const node = nodes.get(name)
+    if (node === undefined) continue
+    if (!node.over && (await isStopped(node.pid))) {
+      node.kill('SIGKILL')
+      await node.ended
+    }
+    if (node.over) await start(name)
+  }
+}
+
+async function isStopped(pid: number): Promise<boolean> {
+  const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '')
+  return /\) T /.test(stat)
+}
+
+async function ask(swarm: Swarm): Promise<{ result: AskResult; gapMs: number }> {
+  const admin = await connectAdmin(locateHome(swarm.sandbox.home('entry'), {}))
+  let lastMs = performance.now()
+  let gapMs = 0
+  for await (const event of admin.ask(request, AbortSignal.timeout(90_000))) {
+    const nowMs = performance.now()
+    gapMs = Math.max(gapMs, nowMs - lastMs)
+    lastMs = nowMs
+    if (event.type === 'done') return { result: event.result, gapMs }
+    if (event.type === 'error') throw new Error(`${event.error.message} (${event.error.code})`)
+  }
+  throw new Error('the answer ended without a word')
+}
