@@ -16,9 +16,9 @@ export interface ViaRequest extends CheckedAskRequest {
   readonly via: string
 }
 
-/** How long a node that has just come looks for the other, and after that for relays. */
+/** How long a node that has just come looks for the other, and for relays that it must have, or would like. */
 const FIND_MS = 15_000
-const RELAYS_MS = 3_000
+const WISHED_MS = 3_000
 
 /**
  * Lets another node generate, and passes its answer on as it comes; this node needs no weights. Through two guards where
@@ -98,7 +98,8 @@ async function findWay(
     return { contact, relays: undefined }
   }
   if (straight) return { contact: found.contact, relays: undefined }
-  const relays = await findRelays(parts, hint.address, signal)
+  const waitMs = asked === 'guarded' ? FIND_MS : WISHED_MS
+  const relays = await findRelays(parts, hint.address, AbortSignal.any([signal, AbortSignal.timeout(waitMs)]))
   if (relays === undefined && asked === 'guarded') {
     throw new LlmNodeError('NO_RELAY', 'There are no two relays between this node and the one that is asked.', {
       hint: 'Wait for other nodes, or accept that it sees who asks: --profile direct.',
@@ -111,9 +112,8 @@ async function findWay(
 async function findRelays(
   { swarm, privacy }: ViaParts,
   target: string,
-  signal: AbortSignal,
+  deadline: AbortSignal,
 ): Promise<[PeerPlace, PeerPlace] | undefined> {
-  const deadline = AbortSignal.any([signal, AbortSignal.timeout(RELAYS_MS)])
   for (;;) {
     const changed = swarm.nextChange(deadline)
     const place = privacy.placeOf(target)
@@ -150,7 +150,17 @@ async function* eventsOf(
     yield {
       type: 'done',
       result: {
-        ...{ ...done, text, profile, tokens: [], hops: [], cachedTokens: 0, failovers: 0, changedAt: null },
+        ...{
+          ...done,
+          text,
+          profile,
+          tokens: [],
+          hops: [],
+          cachedTokens: 0,
+          failovers: 0,
+          changedAt: null,
+          audit: null,
+        },
         // The answering node; whom it asks in turn, it does not say.
         ...{ seenBy: 1, drafted: 0, accepted: 0, estimate: { solo: null, split: null } },
         tokensPerSecond: completionTokens < 2 ? null : completionTokens / seconds,
