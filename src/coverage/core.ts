@@ -14,7 +14,7 @@ import { createGossip, type Gossip } from './gossip.ts'
 import { createKeeper, type Keeper } from './keeper.ts'
 import { createOwnAdvert, type OwnAdvert } from './own-advert.ts'
 import { createRoundTrips } from './round-trips.ts'
-import type { SwarmSources } from './swarm-peers.ts'
+import type { SwarmPeer, SwarmSources } from './swarm-peers.ts'
 
 export interface SwarmCoreOptions {
   /** VER: name of the network. */
@@ -25,6 +25,8 @@ export interface SwarmCoreOptions {
   readonly tickMs?: number | undefined
   /** Connect to some peers by itself, so as to hang on nobody; default true. */
   readonly mesh?: boolean | undefined
+  /** Whom of them; default: everybody. */
+  readonly mayMeet?: ((peer: SwarmPeer) => boolean) | undefined
 }
 
 export interface SwarmCoreDeps {
@@ -52,7 +54,7 @@ export interface SwarmCore {
 
 /** Registers `/llm/adverts/1`: before the node starts. */
 export async function createSwarmCore(options: SwarmCoreOptions, deps: SwarmCoreDeps): Promise<SwarmCore> {
-  const { network, version, tickMs, mesh = true } = options
+  const { network, version, tickMs, mesh = true, mayMeet = () => true } = options
   const { peer, identity, book, sequence, clock, timers, random, logger, onSelf, onChange } = deps
   const ownKey = identity.addressKey
   const isConnected = (peerId: string) => peer.isConnected(peerId)
@@ -71,7 +73,7 @@ export async function createSwarmCore(options: SwarmCoreOptions, deps: SwarmCore
   const spread: Gossip['spread'] = (key, change, spreading) => gossip.spread(key, change, spreading)
   const own = createOwnAdvert({ network, version }, { ...shared, identity, sequence, neighbours, spread })
   book.onPublished(() => gossip.spread(ownKey, 'contact'))
-  const keeper = createKeeper({ ...shared, peer, sources, gossip, trips, own, tickMs, mesh })
+  const keeper = createKeeper({ ...shared, peer, sources, gossip, trips, own, tickMs, mesh, mayMeet })
   return { sources, gossip, own, keeper }
 }
 

@@ -50,6 +50,7 @@ export interface KeeperDeps {
   readonly tickMs?: number | undefined
   /** Connect to some peers that are not connected yet. */
   readonly mesh: boolean
+  readonly mayMeet: (peer: SwarmPeer) => boolean
 }
 
 export function createKeeper(deps: KeeperDeps): Keeper {
@@ -171,13 +172,17 @@ class ViewKeeper implements Keeper {
 
   /** One connection more while there are few: a swarm must not hang on the node through which everybody came. */
   async #mesh(): Promise<void> {
-    const { sources, gossip, random } = this.#deps
+    const { sources, gossip, random, mayMeet } = this.#deps
     const nowMs = this.#nowMs()
     const isFew = gossip.neighbours.size < coverageLimits.meshPeers
     if (!isFew && sources.table.reach.radii.size === 0) return
     const candidates = swarmPeers(sources, nowMs).filter(
-      ({ self, connected, peerId, addrs }) =>
-        !self && !connected && addrs.length > 0 && (this.#notBefore.get(peerId) ?? 0) <= nowMs,
+      (peer) =>
+        !peer.self &&
+        !peer.connected &&
+        peer.addrs.length > 0 &&
+        (this.#notBefore.get(peer.peerId) ?? 0) <= nowMs &&
+        mayMeet(peer),
     )
     const chosen =
       this.#nearer(candidates) ?? (isFew ? candidates[Math.floor(random() * candidates.length)] : undefined)

@@ -79,6 +79,14 @@ async function readGuards(file: string, logger: Logger): Promise<readonly Guard[
   }
 }
 
+/**
+ * Whom a node connects to of itself, to exchange adverts. One that asks guarded leaves out all that compute: a connection
+ * from it would tell them its address, and that it may be one of those who ask (protocol.md §4).
+ */
+export function whoMayBeMet({ profile }: Config['privacy']): (peer: SwarmPeer) => boolean {
+  return profile === 'guarded' ? ({ serving }) => serving.length === 0 : () => true
+}
+
 /** Who can be dialled, as far as anybody knows: others are no relays, whatever their adverts say. */
 export function mayForward(reachability: ReachabilityWord): boolean {
   return reachability !== 'relayed' && reachability !== 'unreachable'

@@ -5,8 +5,9 @@ import { systemClock } from '../../src/base/clock.ts'
 import { configSchema } from '../../src/base/config.ts'
 import { silentLogger } from '../../src/base/logger.ts'
 import type { SwarmPeer } from '../../src/coverage/swarm-peers.ts'
-import { createPrivacy } from '../../src/node/privacy.ts'
+import { createPrivacy, whoMayBeMet } from '../../src/node/privacy.ts'
 import { createCleanup, temporaryFolder } from './p2p-helpers.ts'
+import { modelId, serve, startSwarmNode, until } from './swarm-helpers.ts'
 
 const cleanup = createCleanup()
 afterEach(() => cleanup.run())
@@ -45,6 +46,26 @@ test('guards outlive the process, in a file for this user alone', async () => {
   expect(anew.guards({ computing: true })).toHaveLength(3)
   await anew.flush()
   expect(await readFile(file, 'utf8')).toContain('sinceMs')
+})
+
+test.each(['auto', 'guarded'] as const)('a node that asks %s: whom it meets of itself', async (profile) => {
+  const mayMeet = whoMayBeMet({ ...configSchema.parse({}).privacy, profile })
+  const relay = await startSwarmNode(cleanup, { serving: [] })
+  const computing = await startSwarmNode(cleanup, { bootstrap: relay.bootstrap, serving: [serve(0, 4)] })
+  const other = await startSwarmNode(cleanup, { bootstrap: relay.bootstrap, serving: [] })
+  const asking = await startSwarmNode(cleanup, { bootstrap: relay.bootstrap, mayMeet, tickMs: 50 })
+  const knows = ({ identity }: { identity: { address: string } }) =>
+    asking.swarm.peers().some(({ address }) => address === identity.address)
+  await until(asking.swarm, () => knows(computing) && knows(other), 10_000)
+  const met = () => new Set(asking.node.connections().map(({ peerId }) => peerId))
+  await expect.poll(() => met().has(other.node.self.peerId), { timeout: 10_000 }).toBe(true)
+  if (profile === 'auto') {
+    await expect.poll(() => met().has(computing.node.self.peerId), { timeout: 10_000 }).toBe(true)
+  } else {
+    // Everybody else has had a turn, and more of them.
+    expect(met()).toEqual(new Set([relay.node.self.peerId, other.node.self.peerId]))
+    expect(asking.swarm.holders(modelId, 'i8/1').map(({ address }) => address)).toEqual([computing.identity.address])
+  }
 })
 
 test('only who forwards, can be dialled and stays; nodes without layers alone where others are to be spared', async () => {

@@ -2,6 +2,7 @@ import { systemClock } from '../../src/base/clock.ts'
 import { silentLogger } from '../../src/base/logger.ts'
 import type { Serving } from '../../src/coverage/advert.ts'
 import { createSwarmView, type SwarmView } from '../../src/coverage/announce.ts'
+import type { SwarmPeer } from '../../src/coverage/swarm-peers.ts'
 import type { Identity } from '../../src/p2p/identity.ts'
 import type { PeerNode } from '../../src/p2p/peer-node.ts'
 import { type Cleanup, startPeer, type TestPeer, temporaryFolder } from './p2p-helpers.ts'
@@ -29,13 +30,26 @@ export interface SwarmNodeOptions {
   readonly peersFolder?: string
   readonly dht?: boolean
   readonly serving?: readonly Serving[]
+  readonly tickMs?: number
+  /** Whom it connects to of itself. */
+  readonly mayMeet?: (peer: SwarmPeer) => boolean
   /** Registers more, or other, handlers before the node starts. */
   readonly prepare?: (node: PeerNode, identity: Identity) => Promise<void>
 }
 
 /** A whole node without layers: it says what it serves as if it did. */
 export async function startSwarmNode(cleanup: Cleanup, options: SwarmNodeOptions = {}): Promise<SwarmNode> {
-  const { network = 'test', bootstrap = [], identityFolder, folder, peersFolder, serving, dht = false } = options
+  const {
+    network = 'test',
+    bootstrap = [],
+    identityFolder,
+    folder,
+    peersFolder,
+    serving,
+    dht = false,
+    tickMs,
+    mayMeet,
+  } = options
   let swarm: SwarmView | undefined
   const peerFolder = identityFolder ?? (await temporaryFolder(cleanup))
   const known = peersFolder === undefined ? {} : { folder: peersFolder }
@@ -45,7 +59,7 @@ export async function startSwarmNode(cleanup: Cleanup, options: SwarmNodeOptions
     async (node, identity) => {
       await options.prepare?.(node, identity)
       const deps = { peer: node, identity, clock: systemClock, logger: silentLogger }
-      swarm = await createSwarmView({ network, version: '0.0.0', folder }, deps)
+      swarm = await createSwarmView({ network, version: '0.0.0', folder, tickMs, mayMeet }, deps)
     },
   )
   if (swarm === undefined) throw new Error('no view')
