@@ -195,7 +195,9 @@ class LinkKeeper implements Links {
     if (status !== 'closed' && transportOf(remoteAddr) === 'quic') this.#choices.delete(peerId)
     if (this.#stopping.signal.aborted) return
     const through = this.#host?.getConnections().filter((link) => relayOf(link.remoteAddr) === peerId) ?? []
-    for (const link of [...this.open(peerId), ...through]) void this.#prove(link)
+    for (const link of [...this.open(peerId), ...through]) {
+      this.#prove(link).catch((err) => this.#deps.logger.debug({ err }, 'proving a link'))
+    }
   }
 
   /**

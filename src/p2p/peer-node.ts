@@ -197,6 +197,7 @@ function watchReachability(
       server: host.services.relayServer,
       askToDial: (connection) => askToDial(host, connection, logger),
       nowMs,
+      logger,
       onChange: () => {
         for (const handler of handlers) handler()
       },

@@ -27,6 +27,8 @@ export async function pingConnection(
     stream.addEventListener('close', () => waiting?.reject(new Error('the ping was not answered')))
     for (let i = 0; i < times; i++) {
       waiting = Promise.withResolvers<void>()
+      // The stream may end before anybody waits.
+      waiting.promise.catch(() => {})
       missing = BYTES
       const startMs = performance.now()
       if (stream.status !== 'open') throw new Error('the stream has ended')

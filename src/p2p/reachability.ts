@@ -1,6 +1,7 @@
 import type { IdentifyResult } from '@libp2p/interface'
 import type { Multiaddr } from '@multiformats/multiaddr'
 import { reachabilityLimits } from '../base/limits-reach.ts'
+import type { Logger } from '../base/logger.ts'
 import type { Host } from './host.ts'
 import { judgeReachability, type Reachability } from './judge-reachability.ts'
 import type { OwnAddresses } from './own-addresses.ts'
@@ -31,6 +32,7 @@ interface Deps {
   /** Asks a peer to dial back now. */
   readonly askToDial: (connection: IdentifyResult['connection']) => void
   readonly nowMs: () => number
+  readonly logger: Logger
   readonly onChange: () => void
 }
 
@@ -139,8 +141,9 @@ class Watch implements ReachabilityWatch {
     const direct = proven.length > 0
     // Who has a public address of its own waits for the answer; who has none needs none.
     client.want(!direct && unproven.every((addr) => this.#refuted.has(addr)))
-    if (this.#options.serveRelay && (direct || this.#options.vouched)) void server.open()
-    else void server.close()
+    const serve = this.#options.serveRelay && (direct || this.#options.vouched)
+    const changed = serve ? server.open() : server.close()
+    changed.catch((err) => this.#deps.logger.warn({ err }, 'relaying for others cannot be switched'))
     this.#tellRelayed(client.addrs())
     const relays = new Set(client.addrs().filter(isPublicRelay).map(relayOf)).size
     const port = this.#listening()[0]?.port ?? null

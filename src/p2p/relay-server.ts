@@ -47,19 +47,28 @@ export function relayServerService(
       server?.reservations.get(detail)?.signal.clear()
       server?.reservations.delete(detail)
     })
+    let turn: Promise<void> = Promise.resolve()
+    // One after the other: libp2p throws when a protocol is handled twice.
+    const inTurn = (task: () => Promise<void>): Promise<void> => {
+      const done = turn.then(task)
+      turn = done.catch(() => {})
+      return done
+    }
     const close = async (): Promise<void> => {
       const ending = server
       server = undefined
       for (const { signal } of ending?.reservations.values() ?? []) signal.clear()
       await stop(ending)
     }
+    const openOnce = async (): Promise<void> => {
+      if (server !== undefined) return
+      const opened = open()
+      await start(opened)
+      server = opened
+    }
     return {
-      async open() {
-        if (server !== undefined) return
-        server = open()
-        await start(server)
-      },
-      close,
+      open: () => inTurn(openOnce),
+      close: () => inTurn(close),
       get isOpen() {
         return server !== undefined
       },
@@ -70,7 +79,7 @@ export function relayServerService(
         return server === undefined ? 0 : relayed(components.connectionManager.getConnections())
       },
       start() {},
-      stop: close,
+      stop: () => inTurn(close),
     }
   }
 }
