@@ -24,8 +24,9 @@ export function createFolderSource(folder: string): ModelSource {
     async openRange({ file, begin, end, known, signal }) {
       const found = await examine(folder, file)
       const { version, fileBytes } = found
-      if (begin >= fileBytes || (known && (known.version !== version || known.fileBytes !== fileBytes))) {
-        throw changed(file)
+      if (known && (known.version !== version || known.fileBytes !== fileBytes)) throw changed(file)
+      if (begin >= fileBytes) {
+        throw new LlmNodeError('MODEL_CORRUPT', `${file} has only ${fileBytes} bytes.`, { meta: { file } })
       }
       const stop = Math.min(end, fileBytes)
       return { ...found, end: stop, chunks: readChunks(folder, file, found, begin, stop, signal) }
