@@ -143,6 +143,14 @@ export const configSchema = z.strictObject({
       atOnce: z.int().min(1).max(64).default(2),
     })
     .prefault({}),
+  audit: z
+    .strictObject({
+      /** Share of answers that others compute again, to compare: they see the text, too. 0: none at all. */
+      probability: z.number().min(0).max(1).default(0.02),
+      /** The same for an answer over a peer that has not passed some audits yet. */
+      newPeers: z.number().min(0).max(1).default(0.25),
+    })
+    .prefault({}),
   log: z
     .strictObject({ level: z.enum(['silent', 'error', 'warn', 'info', 'debug', 'trace']).default('info') })
     .prefault({}),

@@ -22,6 +22,19 @@ export const pipelineLimits = {
   transcriptBytes: 32 * 1_048_576,
   /** How long a node that stops lets running answers finish or move: an answer of 512 tokens at 10 a second. */
   leaveMs: 60_000,
+  /** Rows of one answer that are kept for an audit, and the time that an audit may take. */
+  auditBytes: 64 * 1_048_576,
+  auditMs: 60_000,
+  /** Tokens computed one by one when it is looked for who lied: enough for a lie that only steps show. */
+  auditSteps: 8,
+  /** A peer is new until it has passed so many audits; peers, and pieces of evidence, that are remembered. */
+  auditsOfNew: 5,
+  auditedPeers: 4_096,
+  auditEvidence: 256,
+  /** How long nothing is sent to one who lied: hardware that was broken may be mended. */
+  liarMs: 30 * 86_400_000,
+  /** How far a row may be from that of another numerics class (tests/long/audits.test.ts). */
+  auditTolerance: 0.02,
   /** How often it looks for itself whether somebody is back, and how long it tries a way that failed before. */
   suspendedLookMs: 2_000,
   suspendedTryMs: 5_000,

@@ -23,6 +23,7 @@ import { createHopServer } from '../pipeline/hop-server.ts'
 import { createIdleChains } from '../pipeline/idle-chains.ts'
 import { createAnswering, generateForOthers } from './answering.ts'
 import { chooseModel } from './askables.ts'
+import { openAuditBook } from './audits.ts'
 import { type Care, type CareDeps, createCare, realCareDeps } from './care.ts'
 import { createControl } from './control.ts'
 import { type FaultyParts, injectFaults } from './faults.ts'
@@ -147,7 +148,20 @@ export async function createNode(
     logger,
   })
   await transcripts.sweep()
-  const state = { events, generations, exclusions, idle, privacy, chats, transcripts, models: [], startedMs, guest }
+  const audits = await openAuditBook(join(home.dataFolder, 'audits.json'), config.audit, { clock: systemClock, logger })
+  const state = {
+    events,
+    generations,
+    audits,
+    exclusions,
+    idle,
+    privacy,
+    chats,
+    transcripts,
+    models: [],
+    startedMs,
+    guest,
+  }
   const parts: NodeParts = { config, network, identity, peer, onion, hops, swarm, ...state }
   return assemble(parts, options, { ...deps, gate, stopWatching: watchNode(parts, sessionsChanged) })
 }

@@ -4,6 +4,7 @@ import type { SwarmView } from '../coverage/announce.ts'
 import type { OnionService } from '../onion/service.ts'
 import type { Identity } from '../p2p/identity.ts'
 import type { PeerNode } from '../p2p/peer-node.ts'
+import type { AuditBook } from '../pipeline/audit-book.ts'
 import type { ChatProfiles } from '../pipeline/chat-profiles.ts'
 import type { Exclusions } from '../pipeline/exclusions.ts'
 import type { HopServer } from '../pipeline/hop-server.ts'
@@ -30,6 +31,8 @@ export interface NodeParts {
   readonly exclusions: Exclusions
   readonly idle: IdleChains
   readonly chats: ChatProfiles
+  /** Who was audited, and who lied. */
+  readonly audits: AuditBook
   /** Answers that may go on after a restart. */
   readonly transcripts: Transcripts
   /** Guards, and whose the peers are. */

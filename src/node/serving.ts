@@ -35,10 +35,10 @@ export function servingOf({ models }: NodeParts, stateOf: (model: LoadedModel) =
 
 /** How this node's entry sees the swarm: everybody but itself. */
 export function entryDeps(parts: NodeParts): AskDeps {
-  const { swarm, onion, identity, exclusions, idle, chats, privacy, transcripts, guest } = parts
+  const { swarm, onion, identity, exclusions, idle, chats, privacy, transcripts, audits, guest } = parts
   return {
     holders: (modelId, recipe) =>
-      swarm.holders(modelId, recipe).filter((holder) => holder.address !== identity.address),
+      swarm.holders(modelId, recipe).filter(({ address }) => address !== identity.address && !audits.isLiar(address)),
     contact: (address, options) => swarm.contact(address, options),
     openRing: (options, run) => onion.openRing(options, run),
     // A guest is gone before anybody asks again.
@@ -47,5 +47,6 @@ export function entryDeps(parts: NodeParts): AskDeps {
     exclusions,
     privacy,
     transcripts,
+    audits,
   }
 }

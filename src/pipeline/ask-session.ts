@@ -49,7 +49,7 @@ export interface SessionWish extends WayWishes {
   readonly onNews: (news: WayNews) => void
   /** Of an answer that is taken up again. */
   readonly pinned?: Pinned | undefined
-  readonly onRows?: ((from: number, rows: Float32Array) => void) | undefined
+  readonly onRows?: ((ids: readonly number[], rows: Float32Array, by: OpenedChain) => void) | undefined
 }
 
 export interface AskSession {
@@ -58,6 +58,7 @@ export interface AskSession {
   readonly cachedTokens: number
   /** Addresses of peers that were sent what text can be made of. */
   readonly seen: ReadonlySet<string>
+  onSent(opened: Pick<OpenedChain, 'plan'>): void
   remember(opened: OpenedChain): void
   /** Leaves the chain for the chat's next turn. */
   keep(): void
@@ -88,7 +89,7 @@ export function startSession(model: SessionModel, wish: SessionWish, deps: AskSe
   const longRope = promptIds.length > (shortLimit ?? maxContext)
   const held = idle?.take({ owner, promptIds, sameIds, maxContext, longRope })
   const seen = new Set<string>()
-  const onSent = ({ plan }: OpenedChain) => {
+  const onSent = ({ plan }: Pick<OpenedChain, 'plan'>) => {
     for (const { holder } of plan.route?.hops ?? []) seen.add(holder.address)
   }
   const session = createSession({
@@ -105,6 +106,7 @@ export function startSession(model: SessionModel, wish: SessionWish, deps: AskSe
   return {
     session,
     seen,
+    onSent,
     cachedTokens: held === undefined ? 0 : Math.min(commonLength(held.ids, promptIds), promptIds.length - 1),
     remember: ({ plan }) => {
       if (chat !== undefined && asked === 'auto') deps.chats?.note(chat, plan.profile)

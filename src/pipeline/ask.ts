@@ -4,6 +4,9 @@ import { type ErrorCode, LlmNodeError, toLlmNodeError } from '../base/errors.ts'
 import type { AskedProfile, Profile } from '../coverage/path.ts'
 import { type AskSessionDeps, openMakingRoom, type SessionModel, startSession, type WayWishes } from './ask-session.ts'
 import type { Pinned, WayNews } from './attempts.ts'
+import type { AuditResult } from './audit.ts'
+import type { AuditBook } from './audit-book.ts'
+import { createAuditor } from './auditor.ts'
 import type { ChainHop } from './chain.ts'
 import { createDrafter } from './drafter.ts'
 import type { OpenedChain } from './entry.ts'
@@ -64,6 +67,8 @@ export interface AskAnswer {
   readonly changedAt: number | null
   /** How many peers were sent what the text can be reconstructed from. */
   readonly seenBy: number
+  /** What an audit has found; null: none was drawn. */
+  readonly audit: AuditResult | null
   /** Tokens that were guessed ahead, and those of them that were right. */
   readonly drafted: number
   readonly accepted: number
@@ -100,6 +105,8 @@ const DEFAULT_MAX_TOKENS = 512
 export interface AskDeps extends AskSessionDeps {
   /** Where answers are kept for after a restart. */
   readonly transcripts?: TranscriptStore
+  /** Draws answers to be computed again by others. Without it none is. */
+  readonly audits?: AuditBook
 }
 
 /** One answer: prompt in, text out as it comes, and at last what there is to know about it. Throws what its parts throw. */
@@ -169,12 +176,15 @@ async function* answer(model: AskableModel, options: Answering, deps: AskDeps): 
   const maxTokens = maxTokensOf(model, options, promptIds)
   const sampling = samplingOf(model, options.sampling)
   const ways = createWays(options)
-  const wish = { ...options, promptIds, maxTokens, onNews: ways.onNews, pinned: pinnedOf(resumed) }
-  const { session, seen, cachedTokens, keep, remember } = startSession(model, wish, deps)
+  const auditor = createAuditor(model, deps)
+  const { onRows } = auditor
+  const wish = { ...options, promptIds, maxTokens, onNews: ways.onNews, pinned: pinnedOf(resumed), onRows }
+  const { session, seen, onSent, cachedTokens, keep, remember } = startSession(model, wish, deps)
   try {
     const opening = openMakingRoom(() => session.open(signal, promptIds.length + begun.length), deps)
     const opened = yield* telling(opening, ways.news, begun.length)
     remember(opened)
+    auditor.draw(opened)
     keeper.log = beginTranscript(model, { ...options, promptIds, maxTokens, sampling, begun }, opened, deps)
     const { chain, plan } = opened
     const exact = opened.exact && (resumed === undefined || resumed.ownClass === model.numericsClass)
@@ -200,7 +210,11 @@ async function* answer(model: AskableModel, options: Answering, deps: AskDeps): 
     )
     const { current: last } = session
     if (last === undefined) throw new LlmNodeError('INTERNAL', 'An answer without a chain.')
-    keep()
+    const audit = await auditor.run([...promptIds, ...output.tokens], last, {
+      onSent: (plan) => onSent({ plan }),
+      signal,
+    })
+    if (audit?.state !== 'failed') keep()
     const { drafted, accepted } = drafter
     yield {
       type: 'done',
@@ -213,6 +227,7 @@ async function* answer(model: AskableModel, options: Answering, deps: AskDeps): 
         failovers: ways.failovers,
         changedAt: ways.changedAt,
         seenBy: seen.size,
+        audit,
         drafted,
         accepted,
         estimate: last.estimate,

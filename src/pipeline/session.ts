@@ -44,8 +44,8 @@ export interface SessionDeps {
   /** Lets a second chain race the first one for the first token, and when a step is slow. Needs `standby`. */
   readonly hedge?: boolean | undefined
   readonly patience?: Patience | undefined
-  /** Sees all rows that come back: those for ids [from, from + rows). */
-  readonly onRows?: ((from: number, rows: Float32Array) => void) | undefined
+  /** Sees all rows that come back: those for the last of `ids`. */
+  readonly onRows?: ((ids: readonly number[], rows: Float32Array, by: OpenedChain) => void) | undefined
   /** Hears to which chains rows are sent. */
   readonly onSent?: ((opened: OpenedChain) => void) | undefined
   readonly clock?: Clock
@@ -122,7 +122,7 @@ class ChainSession implements Session {
         if (this.#answered) this.#pace.add(this.#clock.monotonicMs() - startedMs)
         this.#answered = true
         attempts.worked()
-        onRows?.(wanted.length - want, rows)
+        onRows?.(wanted, rows, by.opened)
         standby?.tend(this.#inUse)
         return rows
       } catch (error) {

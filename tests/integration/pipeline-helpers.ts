@@ -17,11 +17,13 @@ import {
   type AskProgress,
   ask,
 } from '../../src/pipeline/ask.ts'
+import type { AuditBook } from '../../src/pipeline/audit-book.ts'
 import type { ChatProfiles } from '../../src/pipeline/chat-profiles.ts'
 import type { HopContact, Privacy } from '../../src/pipeline/hop-contacts.ts'
 import { createHopServer, type HopServer } from '../../src/pipeline/hop-server.ts'
 import type { IdleChains } from '../../src/pipeline/idle-chains.ts'
 import { createTextModel } from '../../src/pipeline/text-model.ts'
+import type { SpanRunner } from '../../src/shard/runner.ts'
 import { openEngine, openRunner, type TestEngine } from '../helpers/engine.ts'
 import { demoTextModel } from '../helpers/text-model.ts'
 import { type Cleanup, startPeer, type TestPeer } from './p2p-helpers.ts'
@@ -82,12 +84,17 @@ export async function startComputeNode(
   options: {
     decodeMs?: number
     numericsClass?: Uint8Array
+    runner?: SpanRunner
     wrap?: (hops: HopServer) => ComputeService
     around?: WrapOnion
   } = {},
 ): Promise<ComputeNode> {
   const hops = createHopServer()
-  hops.serve({ modelId, numericsClass: options.numericsClass ?? numericsClass, runner: await model.runner(span) })
+  hops.serve({
+    modelId,
+    numericsClass: options.numericsClass ?? numericsClass,
+    runner: options.runner ?? (await model.runner(span)),
+  })
   const { around } = options
   const peer = await startOnion(cleanup, options.wrap?.(hops) ?? hops, around === undefined ? {} : { around })
   const [key] = peer.identity.onionKeys(Date.now())
@@ -164,6 +171,7 @@ export async function startEntry(
     idle?: IdleChains
     privacy?: Privacy
     chats?: ChatProfiles
+    audits?: AuditBook
     /** Build circuits for the next chat ahead. */
     ahead?: boolean
     /** Nodes that are known and hold no layers for this entry. */
@@ -197,6 +205,7 @@ export async function startEntry(
     ...(options.idle === undefined ? {} : { idle: options.idle }),
     ...(options.privacy === undefined ? {} : { privacy: options.privacy }),
     ...(options.chats === undefined ? {} : { chats: options.chats }),
+    ...(options.audits === undefined ? {} : { audits: options.audits }),
     ...(options.ahead === true ? { prepareRing: (ringOptions) => onion.prepareRing(ringOptions) } : {}),
     random: () => 0,
     holders: () => nodes.map((node) => node.holder),

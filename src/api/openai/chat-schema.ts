@@ -137,6 +137,16 @@ export const nodeFields = z
       description: 'First token that was computed in another numerics class than the first one; null: none.',
     }),
     seen_by: z.int().meta({ description: 'Peers that were sent what the text can be reconstructed from.' }),
+    audit: z
+      .object({
+        state: z.enum(['passed', 'failed', 'skipped']),
+        rows: z.int().meta({ description: 'Compared.' }),
+        exact: z.boolean().meta({ description: 'Byte by byte; false: within a tolerance, a weaker test.' }),
+        liars: z.array(z.string()).meta({ description: 'Addresses, as far as it could be told.' }),
+        note: z.string(),
+      })
+      .nullable()
+      .meta({ description: 'What others computed again says about this answer; null: it was not drawn.' }),
     profile: profileName.meta({ description: 'Who could see what.' }),
   })
   .meta({ description: 'What OpenAI does not have.' })

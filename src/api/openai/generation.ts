@@ -120,7 +120,16 @@ export function usageOf(result: AskResult): Usage {
   }
 }
 
-export function nodeFieldsOf({ hops, exact, changedAt, seenBy, estimate, failovers, profile }: AskResult): NodeFields {
+export function nodeFieldsOf({
+  hops,
+  exact,
+  changedAt,
+  seenBy,
+  audit,
+  estimate,
+  failovers,
+  profile,
+}: AskResult): NodeFields {
   return {
     hops: hops.map(({ span, address, ms, linkMs, reason }) => {
       return { layers: formatSpan(span), address, ms, link_ms: linkMs, reason }
@@ -128,6 +137,7 @@ export function nodeFieldsOf({ hops, exact, changedAt, seenBy, estimate, failove
     exact,
     changed_at: changedAt,
     seen_by: seenBy,
+    audit: audit === null ? null : { ...audit, liars: [...audit.liars] },
     estimate: { ...estimate },
     failovers,
     profile,

@@ -173,6 +173,7 @@ function printRoute({ hops, estimate }: AskResult): void {
 }
 
 function printSummary(result: AskResult): void {
+  if (result.audit?.state === 'failed') printNotice(`Do not rely on this answer: ${result.audit.note}`)
   const { via } = result
   if (via !== undefined) {
     const pace = result.tokensPerSecond === null ? '' : `, ${result.tokensPerSecond.toFixed(1)} tokens/s`

@@ -34,6 +34,7 @@ export const result: AskAnswer = {
   failovers: 1,
   changedAt: null,
   seenBy: 1,
+  audit: null,
   drafted: 0,
   accepted: 0,
   tokensPerSecond: null,

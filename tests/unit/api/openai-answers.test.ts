@@ -12,6 +12,7 @@ const llm_node = {
   exact: true,
   changed_at: null,
   seen_by: 1,
+  audit: null,
   estimate: { solo: null, split: null },
   failovers: 1,
   profile: 'direct',
