@@ -171,16 +171,35 @@ export function createSwarm(nHops: number, settings: SwarmSettings = {}): Swarm 
   }
 }
 
+interface FixedIdentity {
+  readonly peerId: string
+  readonly addressKey: Uint8Array
+  readonly onionKey: Uint8Array
+  seed(what: string): Buffer
+}
+
+const identities = new Map<number, FixedIdentity>()
+
+/** Node n has the same keys in every swarm. */
+function identityOf(index: number): FixedIdentity {
+  const known = identities.get(index)
+  if (known !== undefined) return known
+  const seed = (what: string) => createHash('sha256').update(`${what} ${index}`).digest()
+  const peerId = peerIdFromPublicKey(publicKeyFromRaw(ed25519.getPublicKey(seed('transport')))).toString()
+  const addressKey = ed25519.getPublicKey(seed('address'))
+  const onionKey = nodeCrypto.x25519PublicKey(seed('onion'))
+  const identity = { peerId, addressKey, onionKey, seed }
+  identities.set(index, identity)
+  return identity
+}
+
 function createSwarmNode(
   index: number,
   network: MemoryNetwork,
   clock: VirtualClock,
   settings: SwarmSettings,
 ): SwarmNode {
-  const seed = (what: string) => createHash('sha256').update(`${what} ${index}`).digest()
-  const peerId = peerIdFromPublicKey(publicKeyFromRaw(ed25519.getPublicKey(seed('transport')))).toString()
-  const addressKey = ed25519.getPublicKey(seed('address'))
-  const onionKey = nodeCrypto.x25519PublicKey(seed('onion'))
+  const { peerId, addressKey, onionKey, seed } = identityOf(index)
   const onionKeys = [{ publicKey: onionKey, privateKey: createSecret(seed('onion')) }] as const
   const local = settings.local ?? true
   const addrs = local ? undefined : [`/ip4/11.${index}.0.1/tcp/4001`]
