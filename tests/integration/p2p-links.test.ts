@@ -1,3 +1,8 @@
+import { noise } from '@libp2p/noise'
+import { tcp } from '@libp2p/tcp'
+import { yamux } from '@libp2p/yamux'
+import { multiaddr } from '@multiformats/multiaddr'
+import { createLibp2p } from 'libp2p'
 import { afterEach, describe, expect, it } from 'vitest'
 import type { FramedStream } from '../../src/p2p/framed-stream.ts'
 import type { TransportName } from '../../src/p2p/peer-addrs.ts'
@@ -234,6 +239,26 @@ describe('links', () => {
     again.close()
     // A refused stream costs the others nothing: it is still the first connection.
     expect(a.node.connections()).toHaveLength(1)
+  })
+
+  it('of any other protocol are at most 4 on a connection, however many a peer opens', async () => {
+    const b = await startPeer(cleanup, {}, (node) =>
+      node.handle('/test/slow/1', { maxRequestBytes: 10 }, () => new Promise<never>(() => {})),
+    )
+    const stranger = await createLibp2p({
+      addresses: { listen: [] },
+      transports: [tcp()],
+      connectionEncrypters: [noise()],
+      streamMuxers: [yamux()],
+    })
+    cleanup.add(async () => stranger.stop())
+    const connection = await stranger.dial(multiaddr(b.bootstrap[0] ?? ''))
+    const streams = await Promise.allSettled(
+      Array.from({ length: 40 }, () => connection.newStream('/test/slow/1', { maxOutboundStreams: 100, signal })),
+    )
+    const isOpen = () => streams.filter((each) => each.status === 'fulfilled' && each.value.status === 'open').length
+    await expect.poll(isOpen).toBe(4)
+    expect(connection.status).toBe('open')
   })
 
   it('are reset where nobody takes circuits', async () => {
