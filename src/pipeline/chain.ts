@@ -73,12 +73,20 @@ export function createRingChain(ring: Ring, describe: (computeIndex: number) => 
       return computeHops.map((_, index) => describe(index))
     },
     maxContext: ring.maxContext,
-    maxRows: ring.maxRows,
+    maxRows: overlappingRows(ring.maxRows, computeHops.length),
     lifeS: ring.lifeS,
     forward: async (frame) => (await ring.forward(frame)).hidden,
     ended: ring.ended,
     close: () => ring.close(),
   }
+}
+
+/**
+ * Rows of a frame, so that a long prompt keeps all hops busy: what may be under way at once holds a frame for each of
+ * them, and two on their way. Of a model of 4,096 columns the whole of it would be a frame or two.
+ */
+function overlappingRows(maxRows: number, nHops: number): number {
+  return Math.min(maxRows, Math.max(pipelineLimits.decodeRows, Math.floor(maxRows / (nHops + 2))))
 }
 
 /**
