@@ -89,6 +89,9 @@ export const planBody = z.object({
   peers: z.int(),
   holders: z.int().meta({ description: 'Peers that hold layers of this model.' }),
   replicas: z.array(z.int()).readonly().meta({ description: 'Of each layer, before this node.' }),
+  estimate: z
+    .object({ solo: z.number().nullable(), split: z.number().nullable() })
+    .meta({ description: 'Tokens per second of one answer: alone, and through the swarm with this node in it.' }),
   recommended: costBody.extend({ reason: z.string() }).nullable(),
 })
 export const planRequest = z.strictObject({ model: z.string().min(1).max(1_024), recipe: recipe.optional() })

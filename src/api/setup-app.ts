@@ -9,7 +9,7 @@ import { type GuardOptions, safetyHeaders, sameSite } from './guards.ts'
 import { planRequest } from './home-bodies.ts'
 import { bodyOf } from './home-routes.ts'
 import { type Pages, servePage } from './pages.ts'
-import { costRequest, fetchRequest, networkRequest, type SetupControl } from './setup-schema.ts'
+import { costRequest, fetchRequest, networkRequest, type SetupControl, shareRequest } from './setup-schema.ts'
 
 export interface SetupAppDeps {
   readonly control: SetupControl
@@ -31,6 +31,10 @@ export function createSetupApp(options: GuardOptions & { readonly token: string 
   app.get('/api/setup', (c) => c.json(control.state()))
   app.post('/api/setup/network', async (c) => {
     await control.network(await bodyOf(c, networkRequest))
+    return c.json(control.state())
+  })
+  app.post('/api/setup/share', async (c) => {
+    control.share(await bodyOf(c, shareRequest))
     return c.json(control.state())
   })
   app.post('/api/setup/plan', async (c) => {

@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { errorBody } from './bodies.ts'
-import { catalogueModelBody, checkBody, type costBody, machineBody, planBody, type planRequest } from './home-bodies.ts'
+import { catalogueModelBody, checkBody, type costBody, machineBody, planBody, planRequest } from './home-bodies.ts'
 
 /** Everything that the wizard shows; it is sent whole at every change. */
 export const setupBody = z.object({
@@ -19,7 +19,8 @@ export const setupBody = z.object({
   /** What this home holds already, "demo-qwen3 4-7". */
   held: z.array(z.string()).readonly(),
   /** Begun earlier and not finished. */
-  pending: z.object({ model: z.string(), layers: z.string() }).nullable(),
+  pending: planRequest.extend({ layers: z.string(), ends: z.boolean() }).nullable(),
+  shareMiB: z.int().nullable().meta({ description: 'Memory that the node may take; null: all of it.' }),
   plan: planBody.nullable(),
   layers: z.string().nullable().meta({ description: 'What is being fetched.' }),
   progress: z
@@ -51,6 +52,8 @@ export const fetchRequest = z.strictObject({
 })
 export const costRequest = z.strictObject({ layers: z.string().max(16) })
 
+export const shareRequest = z.strictObject({ memoryMiB: z.int().min(512).max(16_777_216).nullable() })
+
 export type NetworkRequest = z.output<typeof networkRequest>
 export type FetchRequest = z.output<typeof fetchRequest>
 export type SetupPlanRequest = z.output<typeof planRequest>
@@ -60,6 +63,8 @@ export interface SetupControl {
   state(): SetupBody
   /** Has a look at a network, live, and keeps it. Throws BAD_INPUT. */
   network(request: NetworkRequest): Promise<void>
+  /** How much of this machine is left to the node. */
+  share(request: z.output<typeof shareRequest>): void
   plan(request: SetupPlanRequest): Promise<void>
   /** Throws BAD_INPUT without a plan, or for other layers than the model has. */
   cost(layers: string): z.output<typeof costBody>

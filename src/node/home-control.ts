@@ -73,13 +73,14 @@ export function costBody({ span, downloadBytes, diskBytes, memory, minutes }: Sp
 }
 
 export function planBody(plan: Plan): PlanBody {
-  const { name, source, modelId, recipe, nLayers, fit, swarm, recommended } = plan
+  const { name, source, modelId, recipe, nLayers, fit, swarm, estimate, recommended } = plan
   const facts = { name, source, modelId, recipe, nLayers, fits: fit.layers, limitedBy: fit.limitedBy }
   return {
     ...facts,
     peers: swarm.peers,
     holders: swarm.holders,
     replicas: swarm.replicas,
+    estimate: { ...estimate },
     recommended: recommended === null ? null : { ...costBody(recommended), reason: recommended.reason },
   }
 }

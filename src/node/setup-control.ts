@@ -2,21 +2,21 @@ import type { EventLog } from '../api/event-log.ts'
 import type { MachineBody } from '../api/home-bodies.ts'
 import type { FetchRequest, NetworkRequest, SetupBody, SetupControl } from '../api/setup-schema.ts'
 import type { Config } from '../base/config.ts'
-import { isNetworkName } from '../base/config.ts'
+import { isNetworkName, parseConfig } from '../base/config.ts'
 import { LlmNodeError, toLlmNodeError } from '../base/errors.ts'
 import { apiLimits } from '../base/limits.ts'
 import { createLogger } from '../base/logger.ts'
 import { formatSpan, parseSpan } from '../base/span.ts'
-import type { Machine } from './detect.ts'
+import { detectMachine, type Machine } from './detect.ts'
+import { assertProvider } from './engine-choice.ts'
 import { type Home, loadConfig, prepareHome } from './home.ts'
 import { catalogueBody, costBody, planBody } from './home-control.ts'
 import { joinNetwork } from './joining.ts'
 import { bundledModel } from './model-source.ts'
-import { clearPendingSetup, readPendingSetup, writePendingSetup } from './pending-setup.ts'
+import { clearPendingSetup, type PendingSetup, readPendingSetup, writePendingSetup } from './pending-setup.ts'
 import { makePlan, type Plan, type PlanDeps, planDeps } from './plan.ts'
 import { selfTest } from './self-test.ts'
 import { setupModel } from './setup.ts'
-import { detectShare } from './share.ts'
 import { createSpeedometer } from './speedometer.ts'
 import { glance, settle } from './swarm-glance.ts'
 import { openSwarmLook, type SwarmLook } from './swarm-look.ts'
@@ -39,7 +39,7 @@ export async function createSetupControl(options: SetupWebOptions, deps: SetupWe
   const { home, config } = options
   await prepareHome(home)
   const [machine, catalogue, pending] = await Promise.all([
-    detectShare(home, config),
+    detectMachine({ folder: home.modelsFolder }),
     catalogueBody(),
     readPendingSetup(home),
   ])
@@ -50,7 +50,8 @@ export async function createSetupControl(options: SetupWebOptions, deps: SetupWe
     bundled: bundledModel(),
     catalogue,
     held: config.models.map(({ name, layers }) => `${name} ${layers ?? 'ends'}`),
-    pending: pending === undefined ? null : { model: pending.model, layers: pending.layers },
+    pending: pending === undefined ? null : pendingBody(pending),
+    shareMiB: config.share.memoryMiB,
     plan: null,
     layers: null,
     progress: null,
@@ -114,6 +115,12 @@ class Wizard implements SetupControl {
     this.#look = await openSwarmLook(home, this.#config, { logger, onPeers: tell })
   }
 
+  share({ memoryMiB }: Parameters<SetupControl['share']>[0]): void {
+    this.#requireIdle()
+    this.#config = parseConfig({ ...this.#config, share: { ...this.#config.share, memoryMiB } })
+    this.#change({ shareMiB: memoryMiB, plan: null })
+  }
+
   async plan({ model, recipe }: Parameters<SetupControl['plan']>[0]): Promise<void> {
     this.#requireIdle()
     this.#change({ phase: 'planning', plan: null, error: null })
@@ -158,6 +165,7 @@ class Wizard implements SetupControl {
       const recommended = plan.recommended === null ? null : formatSpan(plan.recommended.span)
       const { recipe } = plan
       const wish = { model: this.#model, layers, ends, recipe, pinned: layers !== recommended }
+      await assertProvider(this.#config.engine, recipe)
       await writePendingSetup(home, wish)
       const onProgress = this.#progressTeller()
       const { entry } = await setupModel(home, this.#config, { ...wish, signal: fetching.signal, onProgress })
@@ -232,7 +240,11 @@ function machineBody({ cpu, memory, disk, gpus, battery }: Machine): MachineBody
   }
 }
 
-function testsOf({ numericsClass, layer, cost }: Awaited<ReturnType<typeof selfTest>>): SetupBody['tests'] {
+function pendingBody({ model, layers, ends, recipe }: PendingSetup): SetupBody['pending'] {
+  return { model, layers, ends, recipe }
+}
+
+function testsOf({ numericsClass, layer, cost, notes }: Awaited<ReturnType<typeof selfTest>>): SetupBody['tests'] {
   const engine = `The engine computes here as every node of class ${numericsClass.slice(0, 8)} does.`
   const speed = cost === null ? '' : ` One token takes ${cost.decodeMs.toFixed(2)} ms in it.`
   return [
@@ -240,5 +252,6 @@ function testsOf({ numericsClass, layer, cost }: Awaited<ReturnType<typeof selfT
     layer === null
       ? { name: 'layers', status: 'skip', finding: 'No layers are held.', fix: null }
       : { name: 'layers', status: 'ok', finding: `Layer ${layer} is what its hash says.${speed}`, fix: null },
+    ...notes.map((finding, index) => ({ name: `note ${index + 1}`, status: 'warn' as const, finding, fix: null })),
   ]
 }

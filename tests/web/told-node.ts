@@ -64,7 +64,17 @@ export async function startToldNode(cleanup: Cleanup, { peers, models, text = 'H
 function statusOf(peers: readonly PeerBody[]) {
   return {
     ...{ address: addressOf(0), peerId: '', network: 'told', version: '0.1.0', pid: 1, uptimeS: 60, listening: [] },
-    ...{ models: [], peers: peers.length, sessions: 0, circuits: 0, rssBytes: 2e8, health: [] },
+    ...{
+      models: [],
+      peers: peers.length,
+      sessions: 0,
+      circuits: 0,
+      rssBytes: 2e8,
+      health: [],
+      paused: null,
+      moving: null,
+    },
+    ...{ reachability: { word: 'public', ok: true, reason: '', next: null } },
     ...{ relay: { on: true, circuits: 0, most: 256 }, decode: { steps: 0, meanMs: null } },
   }
 }

@@ -86,7 +86,8 @@ function Health({ lines }: { lines: StatusBody['health'] }) {
   )
 }
 
-function Mine({ status: { address, models, version, uptimeS, network } }: { status: StatusBody }) {
+function Mine({ status }: { status: StatusBody }) {
+  const { address, models, version, uptimeS, network, reachability, paused, moving } = status
   const held = models.map(({ name, layers, nLayers, ends }) =>
     layers === null ? (ends ? `${name}: ${words.endsOnly}` : name) : words.layers(formatSpan(layers), nLayers, name),
   )
@@ -99,11 +100,15 @@ function Mine({ status: { address, models, version, uptimeS, network } }: { stat
         <dd>
           <CopyField text={address} label={words.address} />
         </dd>
+        <dt>{words.reach}</dt>
+        <dd title={reachability.reason}>{words.reaches[reachability.word]}</dd>
         <dt>{words.version}</dt>
         <dd>
           {version}, {network}, {words.uptime(formatDuration(uptimeS))}
         </dd>
       </dl>
+      {paused !== null && <p class="banner banner-warn">{words.paused(paused)}</p>}
+      {moving !== null && <p class="note">{words.moving(formatSpan(moving.span))}</p>}
     </Card>
   )
 }

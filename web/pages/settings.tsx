@@ -5,6 +5,7 @@ import { Problem } from '../components/problem.tsx'
 import { SettingField } from '../components/setting-field.tsx'
 import { getJson, postJson } from '../lib/api.ts'
 import type { ConfigBody, DoctorBody } from '../lib/bodies.ts'
+import { status } from '../lib/live.ts'
 import { texts } from '../texts.ts'
 
 const words = texts.settings
@@ -41,6 +42,7 @@ export function Settings() {
         </Card>
       )}
       <Doctor />
+      <Rest />
       <Stop />
     </>
   )
@@ -85,6 +87,31 @@ export function Checks({ checks }: { checks: DoctorBody['checks'] }) {
         </li>
       ))}
     </ul>
+  )
+}
+
+function Rest() {
+  const error = useSignal<unknown>(undefined)
+  const paused = status.value?.paused ?? null
+  const change = () => {
+    postJson<{ paused: string | null }>(paused === null ? '/api/pause' : '/api/resume', {}).then(
+      (next) => {
+        if (status.value !== null) status.value = { ...status.value, ...next }
+        error.value = undefined
+      },
+      (thrown) => {
+        error.value = thrown
+      },
+    )
+  }
+  return (
+    <Card title={words.pause} wide>
+      <p class="note">{paused === null ? words.pauseAbout : texts.overview.paused(paused)}</p>
+      <Problem error={error.value} />
+      <button type="button" class="quiet" onClick={change}>
+        {paused === null ? words.pauseNow : words.resume}
+      </button>
+    </Card>
   )
 }
 

@@ -3,7 +3,7 @@ import { useEffect } from 'preact/hooks'
 import { PlanMap } from '../components/plan-map.tsx'
 import { postJson } from '../lib/api.ts'
 import type { CostBody, PlanBody } from '../lib/bodies.ts'
-import { formatBytes } from '../lib/format.ts'
+import { formatBytes, formatSpeed } from '../lib/format.ts'
 import { texts } from '../texts.ts'
 import { choice, choose } from './choice.ts'
 import type { StepProps } from './step-props.ts'
@@ -25,6 +25,7 @@ export function LayersStep({ state: { plan }, back, act }: StepProps) {
         {words.about} {plan.fits === 0 ? words.nothing : words.fits(plan.fits, plan.nLayers)}
       </p>
       <PlanMap plan={plan} layers={layers} />
+      <Estimate plan={plan} />
       <fieldset class="options">
         <legend class="hidden">{words.title}</legend>
         {plan.recommended !== null && (
@@ -56,6 +57,15 @@ export function LayersStep({ state: { plan }, back, act }: StepProps) {
       </p>
     </form>
   )
+}
+
+function Estimate({ plan: { estimate } }: { plan: PlanBody }) {
+  const { solo, split } = estimate
+  const rates = [
+    ...(solo === null ? [] : [words.alone(formatSpeed(solo))]),
+    ...(split === null ? [] : [words.together(formatSpeed(split))]),
+  ]
+  return rates.length === 0 ? null : <p class="note">{words.estimate(rates.join(', '))}</p>
 }
 
 function costText({ downloadBytes, minutes, memoryBytes }: CostBody): string {

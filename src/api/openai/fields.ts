@@ -22,14 +22,10 @@ export function unsupported(name: string, neutral: readonly unknown[] = []) {
 /** A field that changes nothing about the answer: taken and not used. */
 const unused = z.unknown().optional().meta({ description: 'Taken, without effect.' })
 
-export const modelName = z
-  .string()
-  .min(1)
-  .max(256)
-  .meta({
-    description:
-      'A name of GET /v1/models; with @local or @swarm it says where to run, with @ADDRESS.llm which node generates.',
-  })
+export const modelName = z.string().min(1).max(256).meta({
+  description:
+    'A name of GET /v1/models; with @local or @swarm it says where to run, with @ADDRESS.llm which node generates.',
+})
 
 const tokenCount = z.int().min(1).max(16_777_216)
 
