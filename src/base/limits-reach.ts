@@ -53,7 +53,9 @@ export const reachabilityLimits = {
   /** Nobody was met outside for that long after the start: there is no outside. */
   aloneMs: 10_000,
   /** Time that somebody outside has to dial back (AutoNAT) before the answer counts as no. */
-  provenMs: 10_000,
+  provenMs: 15_000,
+  /** Nobody has dialled it so far: somebody is asked again this often. */
+  askAgainMs: 60_000,
   /** Foreign addresses under which others see this node, tried with its own port: for ports forwarded by hand. */
   guesses: 2,
 } as const

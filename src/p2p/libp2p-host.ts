@@ -16,6 +16,7 @@ import { createLibp2p, type Libp2pOptions } from 'libp2p'
 import { toHex, utf8 } from '../base/bytes.ts'
 import { LlmNodeError } from '../base/errors.ts'
 import { p2pLimits } from '../base/limits.ts'
+import { reachabilityLimits } from '../base/limits-reach.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Secret } from '../base/secret.ts'
 import { createDhtService, type RecordCheck } from './dht-service.ts'
@@ -88,6 +89,7 @@ export async function createHost(
       addresses: {
         listen: options.listen.filter((addr) => quic !== undefined || !addr.includes('/quic')),
         appendAnnounce: [...options.announce],
+        addressVerificationRetry: reachabilityLimits.askAgainMs / 2,
       },
       transports: [tcp(), ...(quic === undefined ? [] : [quic]), deps.relays.transport],
       connectionGater: deps.relays.gater,

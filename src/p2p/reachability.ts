@@ -53,7 +53,10 @@ class Watch implements ReachabilityWatch {
   readonly #refuted = new Set<string>()
   readonly #seenAs = new Set<string>()
   readonly #relayed = new Map<string, Multiaddr>()
+  /** PeerIds outside that dial back when they are asked. */
+  readonly #askable = new Set<string>()
   #outsideSinceMs: number | undefined
+  #askedMs = 0
   #state: Reachability
   #timer: NodeJS.Timeout | undefined
   #queued = false
@@ -77,6 +80,7 @@ class Watch implements ReachabilityWatch {
   start(): void {
     const { host, client } = this.#deps
     host.addEventListener('peer:identify', ({ detail }) => this.#met(detail))
+    host.addEventListener('peer:disconnect', ({ detail }) => this.#askable.delete(detail.toString()))
     host.addEventListener('self:peer:update', () => this.#soon())
     client.start(host, () => this.#look())
     this.#look()
@@ -93,6 +97,7 @@ class Watch implements ReachabilityWatch {
   #met({ connection, protocols, observedAddr }: IdentifyResult): void {
     if (connection.limits !== undefined || isLocalAddr(connection.remoteAddr)) return
     if (!protocols.includes(AUTONAT_PROTOCOL)) return
+    this.#askable.add(connection.remotePeer.toString())
     this.#outsideSinceMs ??= this.#deps.nowMs()
     if (observedAddr !== undefined && this.#guess(observedAddr)) this.#deps.askToDial(connection)
     this.#soon()
@@ -144,6 +149,7 @@ class Watch implements ReachabilityWatch {
     const serve = this.#options.serveRelay && (direct || this.#options.vouched)
     const changed = serve ? server.open() : server.close()
     changed.catch((err) => this.#deps.logger.warn({ err }, 'relaying for others cannot be switched'))
+    if (!direct && outsideMs !== null) this.#askAgain(now)
     this.#tellRelayed(client.addrs())
     const relays = new Set(client.addrs().filter(isPublicRelay).map(relayOf)).size
     const port = this.#listening()[0]?.port ?? null
@@ -181,6 +187,17 @@ class Watch implements ReachabilityWatch {
       }
     }
     return { proven, unproven }
+  }
+
+  /** A firewall may have been opened, or the one who was asked was busy. */
+  #askAgain(nowMs: number): void {
+    if (nowMs - this.#askedMs < reachabilityLimits.askAgainMs) return
+    this.#askedMs = nowMs
+    const able = this.#deps.host
+      .getConnections()
+      .filter(({ remotePeer, limits }) => limits === undefined && this.#askable.has(remotePeer.toString()))
+    const chosen = able[Math.floor(Math.random() * able.length)]
+    if (chosen !== undefined) this.#deps.askToDial(chosen)
   }
 
   #trust(addr: Multiaddr, type: string): void {

@@ -86,7 +86,7 @@ test.skipIf(unavailable !== null)(
     ])
     await eventually(
       async () => expect(await words(world, ['anna', 'ben', 'outsider'])).toEqual(['relayed', 'relayed', 'public']),
-      25_000,
+      60_000,
     )
 
     const answer = await run<AskResult>('anna', 'ask', question, '--temperature', '0')
