@@ -89,7 +89,7 @@ class Service implements LayerService {
     const { config, swarm, peer, guest } = this.#parts
     if (guest) return
     const reachability = peer.reachability().word
-    const relay = config.network.relay && mayForward(reachability)
+    const relay = config.network.relay && mayForward(reachability, true)
     const stateOf = (model: LoadedModel): ServingState =>
       this.#paused !== null || this.#leaving.has(model) ? 'draining' : 'online'
     await swarm.publish(servingOf(this.#parts, stateOf), { relay, reachability })

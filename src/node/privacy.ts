@@ -87,16 +87,20 @@ export function whoMayBeMet({ profile }: Config['privacy']): (peer: SwarmPeer) =
   return profile === 'guarded' ? ({ serving }) => serving.length === 0 : () => true
 }
 
-/** Who can be dialled, as far as anybody knows: others are no relays, whatever their adverts say. */
-export function mayForward(reachability: ReachabilityWord): boolean {
-  return reachability !== 'relayed' && reachability !== 'unreachable'
+/**
+ * Whether a node can be somebody's relay. `unreachable`: from its own network only, which is enough for those who are
+ * connected with it.
+ */
+export function mayForward(reachability: ReachabilityWord, connected: boolean): boolean {
+  return reachability === 'unreachable' ? connected : reachability !== 'relayed'
 }
 
 /** Everybody who forwards for others and can be dialled. */
 function relaysOf(peers: readonly SwarmPeer[]): Relay[] {
   return peers
     .filter(
-      ({ self, relay, reachability, state }) => !self && relay && mayForward(reachability) && state !== 'draining',
+      ({ self, relay, reachability, state, connected }) =>
+        !self && relay && mayForward(reachability, connected) && state !== 'draining',
     )
     .map((peer) => ({ ...placeOf(peer), computes: peer.serving.length > 0 }))
 }
