@@ -11,6 +11,7 @@ import type { HopServer } from '../../src/pipeline/hop-server.ts'
 import type { SpanRunner } from '../../src/shard/runner.ts'
 import { openRunner } from '../helpers/engine.ts'
 import { packModel } from '../helpers/packed.ts'
+import { expectHonestAudits } from './honest-audits.ts'
 import { createCleanup } from './p2p-helpers.ts'
 import { type ComputeNode, openTestModel, startComputeNode, startEntry, type TestModel } from './pipeline-helpers.ts'
 
@@ -157,6 +158,14 @@ test('an honest answer passes, and who computed and compared it is counted', asy
   expect(seenBy).toBe(6)
   expect(audits.evidence).toEqual([])
 })
+
+test('50 honest answers of all shapes: nobody is accused', async () => {
+  const audits = createBook()
+  const halves = [0, 6, 0, 6].map((start) => ({ start, end: start + 6 }))
+  const nodes = await Promise.all(halves.map((span) => startComputeNode(cleanup, model, span)))
+  await expectHonestAudits(50, await startEntry(cleanup, model, nodes, { audits }))
+  expect(audits.evidence).toEqual([])
+}, 60_000)
 
 test('with two holders only, nobody is accused: it could be either', async () => {
   const nodes = await startSwarm(
