@@ -27,6 +27,8 @@ export function createGenerations(log: Pick<EventLog, 'publish'>): Generations {
   const stops = new Map<string, () => void>()
   const ended: GenerationBody[] = []
   let refusing = false
+  /** Many answers share the rate of a few: whoever watches gets no more events. */
+  const pauseMs = () => apiLimits.eventDelayMs * Math.max(1, running.size / 4)
   return {
     list: () => [...[...running].reverse(), ...ended].map((generation) => ({ ...generation })),
     refuse() {
@@ -60,7 +62,7 @@ export function createGenerations(log: Pick<EventLog, 'publish'>): Generations {
             firstMs ??= performance.now()
             body.tokensPerSecond = speedOf(body.tokens, performance.now() - firstMs)
           }
-          if (event.type !== 'text' || performance.now() - toldMs > apiLimits.eventDelayMs) tell()
+          if (event.type !== 'text' || performance.now() - toldMs > pauseMs()) tell()
           yield event
         }
       } catch (thrown) {
