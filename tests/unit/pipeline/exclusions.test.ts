@@ -1,3 +1,4 @@
+import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { LlmNodeError } from '../../../src/base/errors.ts'
 import { AVOIDED_MS, type Blame, blameOf, createExclusions } from '../../../src/pipeline/exclusions.ts'
@@ -120,4 +121,32 @@ describe('blame', () => {
   ])('%s', (_, thrown, expected) => {
     expect(blameOf(thrown, addresses)).toEqual(expected)
   })
+})
+
+test('a peer that breaks its links cannot have others excluded with them; it is, after two of them', () => {
+  const honest = ['a', 'b', 'c', 'd', 'e']
+  const attack = fc.record({
+    partner: fc.constantFrom(...honest),
+    first: fc.boolean(),
+    afterMs: fc.nat({ max: 20_000 }),
+  })
+  fc.assert(
+    fc.property(fc.array(attack, { minLength: 1, maxLength: 30 }), (breaks) => {
+      const { clock, advance } = createTestClock()
+      const exclusions = createExclusions(clock)
+      for (const { partner, first, afterMs } of breaks) {
+        advance(afterMs)
+        exclusions.add(first ? link('liar', partner) : link(partner, 'liar'))
+      }
+      for (const from of [null, ...honest]) {
+        for (const to of [...honest, null]) {
+          if (from !== to) expect(exclusions.penaltyMs(from, to), `${from} ${to}`).toBe(0)
+        }
+      }
+      // Those of the last 15 s are in force for certain.
+      const late = breaks.filter((_, i) => breaks.slice(i + 1).reduce((sum, { afterMs }) => sum + afterMs, 0) < 15_000)
+      if (new Set(late.map(({ partner }) => partner)).size < 2) return
+      for (const other of honest) expect(exclusions.penaltyMs(other, 'liar')).toBeGreaterThanOrEqual(AVOIDED_MS)
+    }),
+  )
 })
