@@ -10,7 +10,7 @@ export const inviteBody = z.object({
   private: z.boolean(),
 })
 
-export const contactBody = z.object({
+const contactBody = z.object({
   petname: z.string(),
   address: z.string(),
   verified: z.boolean(),
@@ -38,7 +38,7 @@ export const checkBody = z.object({
 })
 export const doctorBody = z.object({ checks: z.array(checkBody).readonly() })
 
-export const heldModelBody = z.object({
+const heldModelBody = z.object({
   name: z.string(),
   source: z.string(),
   recipe,

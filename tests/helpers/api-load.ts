@@ -19,7 +19,7 @@ export interface Load {
 
 const script = fileURLToPath(new URL('../../bench/lib/api-client.process.ts', import.meta.url))
 
-export async function runClients(plan: ClientPlan): Promise<ClientRun[]> {
+async function runClients(plan: ClientPlan): Promise<ClientRun[]> {
   const args = [script, JSON.stringify(plan)]
   const { stdout } = await promisify(execFile)(process.execPath, args, { maxBuffer: 64 * 1_048_576 })
   return JSON.parse(stdout)

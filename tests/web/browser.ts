@@ -18,7 +18,7 @@ const quiet = [
 ]
 
 export const phone = { width: 390, height: 844 }
-export const desktop = { width: 1280, height: 900 }
+const desktop = { width: 1280, height: 900 }
 
 export interface TestPage extends Page {
   /** What the console and the page complained about, and requests that went elsewhere. */

@@ -79,7 +79,7 @@ function statusOf(peers: readonly PeerBody[]) {
   }
 }
 
-export function addressOf(index: number): string {
+function addressOf(index: number): string {
   return `${index
     .toString(26)
     .replaceAll(/\d/g, (digit) => 'qrstuvwxyz'[Number(digit)] ?? '')

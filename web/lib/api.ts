@@ -46,7 +46,7 @@ export async function postJson<T>(path: string, body: unknown, init: RequestInit
   return getJson<T>(path, { ...init, method: 'POST', body: JSON.stringify(body) })
 }
 
-export function signOut(): void {
+function signOut(): void {
   forgetToken()
   token.value = null
 }

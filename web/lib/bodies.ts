@@ -25,7 +25,6 @@ export type ContactAddedBody = home.ContactAddedBody
 export type InviteBody = home.InviteBody
 export type PlanBody = home.PlanBody
 export type CostBody = home.CostBody
-export type MachineBody = home.MachineBody
 export type DemoBody = DemoState
 export type SetupBody = Setup
 export type ChatChunk = Chunk
