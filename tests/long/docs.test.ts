@@ -40,7 +40,7 @@ async function commandsOf(document: string): Promise<Shown[]> {
 }
 
 /** Commands that go on until they are told to end. */
-const endless = ['start', 'status --watch', 'logs -f']
+const endless = ['start', 'status --watch', 'logs -f', 'setup --web']
 /** Findings are no failure of the command. */
 const mayFind: Readonly<Record<string, readonly number[]>> = { doctor: [0, 1, 3, 5], netcheck: [0, 5], models: [0, 4] }
 
@@ -65,7 +65,7 @@ test.each(['guide', 'operations', 'troubleshooting'])('%s.md: every command work
     const [verb = ''] = words
     if (verb === 'demo') continue
     if (
-      ['ask', 'chat', 'sessions', 'status', 'peers', 'coverage', 'logs', 'stop', 'ping'].includes(verb) &&
+      ['ask', 'chat', 'sessions', 'status', 'peers', 'coverage', 'logs', 'stop', 'ping', 'web'].includes(verb) &&
       !(await isRunning())
     ) {
       expect((await run(['start', '--detach'])).code, `a node for ${line}`).toBe(0)
@@ -74,7 +74,7 @@ test.each(['guide', 'operations', 'troubleshooting'])('%s.md: every command work
       if (await isRunning()) await run(['stop'])
     }
     if (endless.includes(text)) {
-      if (verb === 'start' && (await isRunning())) await run(['stop'])
+      if (['start', 'setup'].includes(verb) && (await isRunning())) await run(['stop'])
       const child = sandbox.track(spawnCli(words, { env }))
       // A log may have nothing to say.
       if (verb === 'logs') await run(['status'])
