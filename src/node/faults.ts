@@ -30,7 +30,7 @@ export interface FaultyParts {
   readonly transport: CircuitTransport
 }
 
-/** The parts with faults as `file` says at each new circuit; a file that is empty or not there: none. */
+/** The parts with faults as `file` says at each message; a file that is empty or not there: none. */
 export function injectFaults(file: string, parts: FaultyParts): FaultyParts {
   let text = ''
   let fault: Fault | undefined
@@ -46,6 +46,7 @@ export function injectFaults(file: string, parts: FaultyParts): FaultyParts {
   }
   /** The fault when this is its moment; those that last are due at every message from then on. */
   const due = (kind: Kind): Fault | undefined => {
+    arm()
     if (fault?.kind !== kind) return undefined
     seen++
     const lasts = fault.does === 'slow' || fault.does === 'wrong'
@@ -62,7 +63,6 @@ export function injectFaults(file: string, parts: FaultyParts): FaultyParts {
   return {
     compute: {
       offer(request) {
-        arm()
         return strike('offer')?.does === 'refuse' ? 'busy' : parts.compute.offer(request)
       },
       open(request) {

@@ -1,7 +1,7 @@
 /** A swarm of real processes that break on purpose: three spans, two nodes each, and an entry that must not notice. */
 import { readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { AskRequest, AskResult, StatusBody } from '../../src/api/types.ts'
+import type { AskRequest, AskResult, CoverageBody } from '../../src/api/types.ts'
 import { connectAdmin } from '../../src/node/admin-client.ts'
 import type { Fault } from '../../src/node/faults.ts'
 import { locateHome } from '../../src/node/home.ts'
@@ -34,7 +34,7 @@ export interface ChaosSwarm {
 
 /** Long enough for several chunks of prefill; the answer repeats itself, so that tokens are guessed ahead. */
 const request = {
-  prompt: `${'A swarm holds the layers of a model and passes rows on. '.repeat(12)}Tell a story.`,
+  prompt: `${'A swarm holds the layers of a model and passes rows on. '.repeat(40)}Tell a story.`,
   temperature: 0,
   maxTokens: 120,
   ignoreEnd: true,
@@ -57,17 +57,18 @@ export async function createChaosSwarm(): Promise<ChaosSwarm> {
   for (const name of names) await start(name)
   nodes.set('entry', await swarm.start('entry', '--log-level', 'silent'))
   const whole = async () => {
-    const { peers } = await swarm.get<StatusBody>('entry', '/api/status')
-    if (peers < names.length) throw new Error(`only ${peers} of ${names.length} are connected`)
+    const { models } = await swarm.get<CoverageBody>('entry', '/api/coverage')
+    const replicas = models[0]?.replicas ?? []
+    if (replicas.length < 12 || replicas.some((count) => count < 2)) throw new Error(`replicas: ${replicas}`)
   }
-  await eventually(whole, 20_000)
+  await eventually(whole, 60_000)
   const { result: undisturbed } = await ask(swarm)
   return {
     undisturbed,
     async run({ span, fault }) {
       const file = fileOf(span)
       await rm(`${file}.struck`, { force: true })
-      // Armed at the next circuit; a mark makes it another text than the last time.
+      // The spaces make it another text than the last time.
       await writeFile(file, JSON.stringify(fault) + ' '.repeat(Math.floor(Math.random() * 64)))
       try {
         const found = await ask(swarm)
@@ -76,7 +77,7 @@ export async function createChaosSwarm(): Promise<ChaosSwarm> {
       } finally {
         await rm(file, { force: true })
         await mend(nodes, span, start)
-        await eventually(whole, 20_000)
+        await eventually(whole, 60_000)
       }
     },
     close: () => swarm.close(),
