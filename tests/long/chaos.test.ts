@@ -78,7 +78,8 @@ test(`${goal} hops lost, and no answer with them`, async () => {
     const { text, tokens, logitsSha256 } = swarm.undisturbed
     const same =
       JSON.stringify([result.text, result.tokens, result.logitsSha256]) === JSON.stringify([text, tokens, logitsSha256])
-    const line = (lines[each.fault.does] ??= { runs: 0, survived: 0, gapsMs: [] })
+    const line = lines[each.fault.does] ?? { runs: 0, survived: 0, gapsMs: [] }
+    lines[each.fault.does] = line
     line.runs++
     line.gapsMs.push(Math.round(gapMs))
     if (same) line.survived++
