@@ -4,12 +4,11 @@
  * overlap. The head is the entry's and left out. distributed-llama with 2 nodes: 0.97 × one process with two threads;
  * llama.cpp over RPC: 11 tokens/s where one thread alone makes 26 (measured on the same shape).
  */
-import { type ChildProcess, fork } from 'node:child_process'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Span } from '../src/base/span.ts'
-import type { HopTarget, Ring } from '../src/onion/ring.ts'
+import type { Ring } from '../src/onion/ring.ts'
 import { createRingChain } from '../src/pipeline/chain.ts'
 import { sendRows } from '../src/pipeline/send-rows.ts'
 import { numericsClass } from '../src/shard/probe.ts'
@@ -17,7 +16,8 @@ import { parseRecipe, type RecipeId } from '../src/shard/recipe.ts'
 import { type BenchNode, createBenchNode } from './lib/bench-node.ts'
 import { type BenchModel, createBenchModel } from './lib/bench-weights.ts'
 import { benchOptions, median, reportFigures } from './lib/harness.ts'
-import { benchModelId, type PackedHopAnswer, type PackedHopOrder } from './lib/packed-hop.process.ts'
+import { benchModelId } from './lib/packed-hop.process.ts'
+import { type PackedHop, startPackedHop } from './lib/packed-hops.ts'
 
 const nodeCounts = [1, 2, 3] as const
 const nSessions = 8
@@ -26,44 +26,15 @@ const promptTokens = 1_024
 const options = benchOptions()
 const [steps, rounds] = options.quick ? [12, 1] : [40, 3]
 
-interface Hop {
-  readonly target: HopTarget
-  stop(): Promise<void>
-}
-
 /** The model over some nodes, with eight sessions on it; what was measured, one value a round. */
 interface Pipeline {
-  readonly hops: readonly Hop[]
+  readonly hops: readonly PackedHop[]
   readonly entry: BenchNode
   readonly rings: readonly Ring[]
   readonly hiddenSize: number
   readonly tps1: number[]
   readonly tps8: number[]
   readonly prefillMs: number[]
-}
-
-async function startHop(order: PackedHopOrder): Promise<Hop> {
-  const child: ChildProcess = fork(new URL('lib/packed-hop.process.ts', import.meta.url), { stdio: 'inherit' })
-  const answer = await new Promise<PackedHopAnswer>((resolve, reject) => {
-    child.once('message', (message) => resolve(message as PackedHopAnswer))
-    child.once('exit', (code) => reject(new Error(`a hop ended with ${code}`)))
-    child.send(order)
-  })
-  const ended = new Promise((resolve) => child.once('exit', resolve))
-  return {
-    target: {
-      role: 'compute',
-      span: order.span,
-      addressKey: Uint8Array.from(answer.addressKey),
-      onionKey: Uint8Array.from(answer.onionKey),
-      peerId: answer.peerId,
-      addrs: [...answer.addrs],
-    },
-    async stop() {
-      child.disconnect()
-      await ended
-    },
-  }
 }
 
 function evenSpans(nLayers: number, count: number): Span[] {
@@ -74,7 +45,7 @@ function evenSpans(nLayers: number, count: number): Span[] {
 async function openPipeline(model: BenchModel, recipe: RecipeId, count: number, folder: string): Promise<Pipeline> {
   const { hiddenSize, nLayers } = model.spec
   const spans = evenSpans(nLayers, count)
-  const hops = await Promise.all(spans.map((span) => startHop({ model, recipe, span, threads: 1 })))
+  const hops = await Promise.all(spans.map((span) => startPackedHop({ model, recipe, span, threads: 1 })))
   const entry = await createBenchNode(join(folder, `entry-${recipe.replace('/', '-')}-${count}`))
   const request = {
     hops: hops.map(({ target }) => target),
