@@ -6,7 +6,6 @@ import type { ServingState } from '../coverage/map.ts'
 import type { Home } from './home.ts'
 import { type LoadedModel, loadModel } from './load-model.ts'
 import type { NodeParts } from './parts.ts'
-import { mayForward } from './privacy.ts'
 import { servingOf } from './serving.ts'
 
 export interface AwayModel {
@@ -89,7 +88,7 @@ class Service implements LayerService {
     const { config, swarm, peer, guest } = this.#parts
     if (guest) return
     const reachability = peer.reachability().word
-    const relay = config.network.relay && mayForward(reachability, true)
+    const relay = config.network.relay && reachability !== 'relayed'
     const stateOf = (model: LoadedModel): ServingState =>
       this.#paused !== null || this.#leaving.has(model) ? 'draining' : 'online'
     await swarm.publish(servingOf(this.#parts, stateOf), { relay, reachability })

@@ -140,7 +140,7 @@ export async function createNode(
   // Also a guest keeps its guards: new ones each time would soon have shown it to every relay.
   const privacy = await createPrivacy(
     { file: join(home.dataFolder, 'guards.json'), config: config.privacy },
-    { swarm, clock: systemClock, logger },
+    { swarm, addrs: peer.self.addrs, clock: systemClock, logger },
   )
   const chats = createChatProfiles()
   const transcripts = createTranscripts(join(home.dataFolder, 'answers'), {

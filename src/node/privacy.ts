@@ -10,7 +10,6 @@ import type { SwarmView } from '../coverage/announce.ts'
 import { type Guard, keepGuards, presentGuards, type Relay } from '../coverage/guards.ts'
 import type { PeerPlace } from '../coverage/path.ts'
 import type { SwarmPeer } from '../coverage/swarm-peers.ts'
-import type { ReachabilityWord } from '../p2p/judge-reachability.ts'
 import { networkOf } from '../p2p/public-network.ts'
 import type { Privacy } from '../pipeline/hop-contacts.ts'
 import { readIfPresent } from './home.ts'
@@ -29,14 +28,15 @@ export interface NodePrivacy extends Privacy {
 
 /**
  * Guards of this home, in `file` (0600: it says through whom this node asks), and what the swarm view tells of peers.
+ * `addrs`: this node's own, which tell whom it can dial in its network.
  * A file that cannot be read is begun anew: other guards harm less than none. Throws HOME_UNUSABLE.
  */
 export async function createPrivacy(
   options: { file: string; config: Config['privacy'] },
-  deps: { swarm: Pick<SwarmView, 'peers'>; clock: Clock; logger: Logger },
+  deps: { swarm: Pick<SwarmView, 'peers'>; addrs(): readonly string[]; clock: Clock; logger: Logger },
 ): Promise<NodePrivacy> {
   const { file, config } = options
-  const { swarm, clock, logger } = deps
+  const { swarm, addrs, clock, logger } = deps
   const rules = { mayShare: config.allowSameOwner }
   let guards: readonly Guard[] = await readGuards(file, logger)
   let saving = Promise.resolve()
@@ -52,7 +52,7 @@ export async function createPrivacy(
     ...(config.cadenceMs === null ? {} : { cadenceMs: config.cadenceMs }),
     ...rules,
     guards({ computing }) {
-      const relays = relaysOf(swarm.peers()).filter((relay) => computing || !relay.computes)
+      const relays = relaysOf(swarm.peers(), addrs()).filter((relay) => computing || !relay.computes)
       const next = keepGuards(guards, relays, { nowMs: clock.nowMs(), random, ...rules })
       const changed = JSON.stringify(next) !== JSON.stringify(guards)
       guards = next
@@ -87,21 +87,28 @@ export function whoMayBeMet({ profile }: Config['privacy']): (peer: SwarmPeer) =
   return profile === 'guarded' ? ({ serving }) => serving.length === 0 : () => true
 }
 
-/**
- * Whether a node can be somebody's relay. `unreachable`: from its own network only, which is enough for those who are
- * connected with it.
- */
-export function mayForward(reachability: ReachabilityWord, connected: boolean): boolean {
-  return reachability === 'unreachable' ? connected : reachability !== 'relayed'
+/** Private networks of addresses, /24 of IPv4 and /64 of IPv6, as text: whoever shares one can be dialled there. */
+function localNetworks(addrs: readonly string[]): ReadonlySet<string> {
+  const found = addrs.flatMap((addr) => {
+    const [, protocol, ip = ''] = addr.split('/')
+    if (networkOf(addr) !== undefined) return []
+    if (protocol === 'ip4') return [ip.split('.').slice(0, 3).join('.')]
+    return protocol === 'ip6' ? [ip.split(':').slice(0, 4).join(':')] : []
+  })
+  return new Set(found)
+}
+
+/** `unreachable` is said of nodes that nobody outside their own network can dial. */
+function canBeDialled({ reachability, connected, addrs }: SwarmPeer, near: ReadonlySet<string>): boolean {
+  if (reachability !== 'unreachable') return reachability !== 'relayed'
+  return connected || [...localNetworks(addrs)].some((network) => near.has(network))
 }
 
 /** Everybody who forwards for others and can be dialled. */
-function relaysOf(peers: readonly SwarmPeer[]): Relay[] {
+function relaysOf(peers: readonly SwarmPeer[], ownAddrs: readonly string[]): Relay[] {
+  const near = localNetworks(ownAddrs)
   return peers
-    .filter(
-      ({ self, relay, reachability, state, connected }) =>
-        !self && relay && mayForward(reachability, connected) && state !== 'draining',
-    )
+    .filter((peer) => !peer.self && peer.relay && canBeDialled(peer, near) && peer.state !== 'draining')
     .map((peer) => ({ ...placeOf(peer), computes: peer.serving.length > 0 }))
 }
 

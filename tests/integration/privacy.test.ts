@@ -12,6 +12,7 @@ import { modelId, serve, startSwarmNode, until } from './swarm-helpers.ts'
 const cleanup = createCleanup()
 afterEach(() => cleanup.run())
 
+const addrs = () => ['/ip4/10.0.7.9/tcp/1']
 const peer = (address: string, change: Partial<SwarmPeer> = {}): SwarmPeer => ({
   address,
   addressKey: new Uint8Array(32),
@@ -34,7 +35,7 @@ test('guards outlive the process, in a file for this user alone', async () => {
   const file = join(await temporaryFolder(cleanup), 'guards.json')
   const config = configSchema.parse({}).privacy
   const swarm = { peers: () => [...'abcdefgh'].map((name) => peer(name)) }
-  const open = () => createPrivacy({ file, config }, { swarm, clock: systemClock, logger: silentLogger })
+  const open = () => createPrivacy({ file, config }, { swarm, addrs, clock: systemClock, logger: silentLogger })
   const first = await open()
   const guards = first.guards({ computing: true })
   expect(guards).toHaveLength(3)
@@ -75,15 +76,15 @@ test('only who forwards, can be dialled and stays; nodes without layers alone wh
     peer('self', { self: true }),
     peer('not', { relay: false }),
     peer('relayed', { reachability: 'relayed' }),
-    peer('elsewhere', { reachability: 'unreachable' }),
-    peer('here', { reachability: 'unreachable', connected: true, serving }),
+    peer('elsewhere', { reachability: 'unreachable', addrs: ['/ip4/10.0.9.1/tcp/1'] }),
+    peer('beside', { reachability: 'unreachable', addrs: ['/ip4/10.0.7.1/tcp/1'], serving }),
     peer('leaving', { state: 'draining' }),
     peer('holds', { serving }),
     peer('good', { addrs: ['/ip4/203.0.113.5/tcp/1', '/ip4/10.0.0.1/tcp/1'], family: ['x'] }),
   ]
   const privacy = await createPrivacy(
     { file, config: configSchema.parse({}).privacy },
-    { swarm: { peers: () => list }, clock: systemClock, logger: silentLogger },
+    { swarm: { peers: () => list }, addrs, clock: systemClock, logger: silentLogger },
   )
   expect(privacy.guards({ computing: false }).map(({ address }) => address)).toEqual(['good'])
   expect(
@@ -91,7 +92,7 @@ test('only who forwards, can be dialled and stays; nodes without layers alone wh
       .guards({ computing: true })
       .map(({ address }) => address)
       .sort(),
-  ).toEqual(['good', 'here', 'holds'])
+  ).toEqual(['beside', 'good', 'holds'])
   expect(privacy.placeOf('good')).toEqual({ address: 'good', family: ['x'], networks: ['203.0.0.0/16'] })
   await privacy.flush()
 })
