@@ -25,6 +25,8 @@ export const pipelineLimits = {
   /** Rows of one answer that are kept for an audit, and the time that an audit may take. */
   auditBytes: 64 * 1_048_576,
   auditMs: 60_000,
+  /** Circuits tried for it: hops come and go. */
+  auditAttempts: 3,
   /** Tokens computed one by one when it is looked for who lied: enough for a lie that only steps show. */
   auditSteps: 8,
   /** A peer is new until it has passed so many audits; peers, and pieces of evidence, that are remembered. */

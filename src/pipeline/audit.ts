@@ -32,12 +32,16 @@ export async function auditAnswer(
   signal: AbortSignal,
 ): Promise<AuditResult> {
   const limited = AbortSignal.any([signal, AbortSignal.timeout(pipelineLimits.auditMs)])
-  try {
-    return await compareWithOthers(model, answer, deps, limited)
-  } catch (error) {
-    signal.throwIfAborted()
-    return skipped(error instanceof Error ? error.message : String(error))
+  let failure = ''
+  for (let attempt = 0; attempt < pipelineLimits.auditAttempts && !limited.aborted; attempt++) {
+    try {
+      return await compareWithOthers(model, answer, deps, limited)
+    } catch (error) {
+      signal.throwIfAborted()
+      failure = error instanceof Error ? error.message : String(error)
+    }
   }
+  return skipped(failure)
 }
 
 function skipped(note: string): AuditResult {
