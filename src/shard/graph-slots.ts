@@ -6,7 +6,7 @@ import type { OnnxValueInfo } from './onnx-proto.ts'
 /** Weights of a layer below which a slot that stands empty costs a step more than it can bring (measured, 2 cores). */
 const worthwhileWeights = 1_000_000
 
-/** Sessions that share one run of this model: an empty slot costs a lone session about 2 µs a layer (docs/adr/0009). */
+/** Sessions that share one run of this model: an empty slot costs a lone session about 2 µs a layer (docs/adr/0010). */
 export function suggestedSlots(spec: ModelSpec): number {
   const [first] = spec.layers
   const weights = first?.linears.reduce((sum, { k, n }) => sum + k * n, 0) ?? 0
@@ -60,7 +60,7 @@ export const slotNames = {
  * Attention of up to `slots` sessions side by side: norms, matrices and rotation take the rows of all together, and each
  * session's rows then meet its own keys and values. Written as plain products, with the query heads of one KV head as
  * rows of one matrix: keys and values are read once for all of them, and a row's bits depend neither on the number of
- * rows nor on the capacity of the KV (engine.md §6, docs/adr/0009).
+ * rows nor on the capacity of the KV (engine.md §6, docs/adr/0010).
  */
 export function slotAttention(spec: ModelSpec, slots: number): AttentionForm {
   const every = Array.from({ length: slots }, (_, slot) => slot)

@@ -80,9 +80,6 @@ export function bundledLibraryPath(): string {
 
 /** Loads the library and resolves the functions. Throws ENGINE_UNAVAILABLE. */
 export function loadOrtLibrary(path: string): OrtLibrary {
-  // The attention kernel that tiles by the size of the L2 cache rounds differently for rows that end up alone in a
-  // tile, and from one cache size to the next. Without it a row's bits depend on the row alone (docs/adr/0002).
-  process.env.ORT_GQA_DISABLE_FLASH_ATTENTION = '1'
   // Builds for Linux and macOS since 1.30 report what they run to their maker, and keep the reports in the temporary
   // folder until they are sent. A node tells nobody what it runs.
   process.env.ORT_DISABLE_TELEMETRY = '1'
