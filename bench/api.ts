@@ -44,7 +44,7 @@ async function runClients(plan: Omit<ClientPlan, 'url'>): Promise<ClientRun[]> {
 /** Tokens per second of one answer without HTTP, from its first token to its last. */
 async function generateDirectly(): Promise<number> {
   const call = { model: 'demo-qwen3', where: 'local', maxTokens: MAX_TOKENS, stop: [], ignoreEnd: true } as const
-  const prompt = { text: 'Where does the fox live?' }
+  const prompt = { messages: [{ role: 'user', content: 'Where does the fox live?' }] }
   let speed = 0
   for await (const event of node.inference.generate(
     { ...call, prompt, sampling: { seed: 0, temperature: 1 } },
@@ -59,7 +59,7 @@ const direct: number[] = []
 const overHttp: number[] = []
 for (let round = 0; round < 9; round++) {
   direct.push(await generateDirectly())
-  const [run] = await runClients({ clients: 1, seconds: 0, maxTokens: MAX_TOKENS })
+  const [run] = await runClients({ clients: 1, seconds: 0, maxTokens: MAX_TOKENS, chat: true })
   if (run !== undefined) overHttp.push((run.tokens * 1000) / run.ms)
 }
 
