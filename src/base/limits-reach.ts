@@ -54,7 +54,8 @@ export const reachabilityLimits = {
   aloneMs: 10_000,
   /** Time that somebody outside has to dial back (AutoNAT) before the answer counts as no. */
   provenMs: 15_000,
-  /** Nobody has dialled it so far: somebody is asked again this often. */
+  /** Nobody has dialled it so far: somebody is asked again, soon (a router may take a while), then this often. */
+  askAgainFirstMs: 10_000,
   askAgainMs: 60_000,
   /** Foreign addresses under which others see this node, tried with its own port: for ports forwarded by hand. */
   guesses: 2,

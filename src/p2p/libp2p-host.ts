@@ -89,7 +89,7 @@ export async function createHost(
       addresses: {
         listen: options.listen.filter((addr) => quic !== undefined || !addr.includes('/quic')),
         appendAnnounce: [...options.announce],
-        addressVerificationRetry: reachabilityLimits.askAgainMs / 2,
+        addressVerificationRetry: reachabilityLimits.askAgainFirstMs / 2,
       },
       transports: [tcp(), ...(quic === undefined ? [] : [quic]), deps.relays.transport],
       connectionGater: deps.relays.gater,
@@ -132,12 +132,17 @@ function reachServices({ upnp, relay }: HostOptions) {
 
 /** What libp2p's AutoNAT keeps inside: it asks each peer once, when that one connects. */
 interface AutonatInside {
-  readonly client?: { verifyExternalAddresses?(connection: Connection): Promise<void> }
+  readonly client?: {
+    verifyExternalAddresses?(connection: Connection): Promise<void>
+    /** What was answered, by which a network that has answered once is never asked again. */
+    readonly dialResults?: Map<string, unknown>
+  }
 }
 
 /** Asks a peer to dial this node's addresses that nobody has dialled yet. */
 export function askToDial(host: Host, connection: Connection, logger: Logger): void {
   const { client } = host.services.autonat as AutonatInside
+  client?.dialResults?.clear()
   client?.verifyExternalAddresses?.(connection).catch((err) => logger.debug({ err }, 'asking a peer to dial back'))
 }
 

@@ -55,8 +55,11 @@ class Watch implements ReachabilityWatch {
   readonly #relayed = new Map<string, Multiaddr>()
   /** PeerIds outside that dial back when they are asked. */
   readonly #askable = new Set<string>()
+  /** Mapped addresses that somebody was asked to dial. */
+  readonly #tried = new Set<string>()
   #outsideSinceMs: number | undefined
   #askedMs = 0
+  #pauseMs: number = reachabilityLimits.askAgainFirstMs
   #state: Reachability
   #timer: NodeJS.Timeout | undefined
   #queued = false
@@ -99,23 +102,21 @@ class Watch implements ReachabilityWatch {
     if (!protocols.includes(AUTONAT_PROTOCOL)) return
     this.#askable.add(connection.remotePeer.toString())
     this.#outsideSinceMs ??= this.#deps.nowMs()
-    if (observedAddr !== undefined && this.#guess(observedAddr)) this.#deps.askToDial(connection)
+    if (observedAddr !== undefined) this.#guess(observedAddr)
     this.#soon()
   }
 
   /** A router may forward our own port without having told anybody: whoever dials back will prove it. */
-  #guess(observed: Multiaddr): boolean {
+  #guess(observed: Multiaddr): void {
     const [first] = observed.getComponents()
     const ip = first?.value
-    if (first?.name !== 'ip4' || ip === undefined || isLocalAddr(observed)) return false
+    if (first?.name !== 'ip4' || ip === undefined || isLocalAddr(observed)) return
     const listening = this.#listening()
-    if (listening.some(({ host }) => host === ip) || this.#seenAs.has(ip)) return false
-    if (this.#seenAs.size >= reachabilityLimits.guesses) return false
+    if (this.#seenAs.size >= reachabilityLimits.guesses || listening.some(({ host }) => host === ip)) return
     this.#seenAs.add(ip)
     for (const { host, port, protocol } of listening) {
       this.#deps.addresses.addPublicAddressMapping(host, port, ip, port, protocol)
     }
-    return listening.length > 0
   }
 
   /** IPv4 addresses of the own network on which this node listens. */
@@ -176,6 +177,10 @@ class Watch implements ReachabilityWatch {
       const { multiaddr, type, verified } = each
       const addr = multiaddr.toString()
       const own = type === 'transport'
+      if (type === 'ip-mapping' && !verified && !this.#tried.has(addr) && this.#askable.size > 0) {
+        this.#tried.add(addr)
+        this.#askedMs = Number.NEGATIVE_INFINITY
+      }
       if (!verified && (own ? !this.#refuted.has(addr) : type === 'ip-mapping' && ips.has(ipOf(multiaddr)))) {
         this.#trust(multiaddr, type)
       }
@@ -191,8 +196,9 @@ class Watch implements ReachabilityWatch {
 
   /** A firewall may have been opened, or the one who was asked was busy. */
   #askAgain(nowMs: number): void {
-    if (nowMs - this.#askedMs < reachabilityLimits.askAgainMs) return
+    if (nowMs - this.#askedMs < this.#pauseMs) return
     this.#askedMs = nowMs
+    this.#pauseMs = Math.min(reachabilityLimits.askAgainMs, 2 * this.#pauseMs)
     const able = this.#deps.host
       .getConnections()
       .filter(({ remotePeer, limits }) => limits === undefined && this.#askable.has(remotePeer.toString()))
