@@ -14,6 +14,9 @@ const CHECKS_PER_TURN = 8
 /** What was asked of one neighbour is not asked of another for so long. */
 const ASKED_MS = 5_000
 
+/** A contact record that comes so long after its advert is news of its own. */
+const LATE_MS = 10_000
+
 /** What came of items. Ids are hex. */
 export interface Taken {
   /** News: heartbeats, and adverts. */
@@ -110,21 +113,30 @@ class Checked implements Intake {
   /** True when it was news. Throws BAD_RECORD. */
   #takeItem(item: GossipItem, from: string, wants: string[]): boolean {
     if (item.kind === 'heartbeat') return this.#takeHeartbeat(item, from, wants)
-    const { table, book, onSelf, onNews } = this.#deps
+    const { table, onSelf, onNews } = this.#deps
     const key = keyOf(item)
     if (toHex(key) === this.#ownKey) {
       if (item.kind === 'advert') onSelf?.(item.bytes)
       return false
     }
-    if (item.kind === 'contact' && table.get(key) === undefined) return false
+    if (item.kind === 'contact') return this.#takeContact(key, item.bytes, from)
     const verdict =
       item.kind === 'advert'
         ? table.addAdvert(item.bytes, item.ageMs, this.#nowMs())
-        : item.kind === 'tombstone'
-          ? table.addTombstone(item.bytes, this.#nowMs())
-          : book.accept(item.bytes)
+        : table.addTombstone(item.bytes, this.#nowMs())
     if (verdict !== 'new') return false
     onNews(key, item.kind, from)
+    return true
+  }
+
+  /** Only of peers with an advert. Told on when it replaces another; a first one goes with the advert. */
+  #takeContact(key: Uint8Array, bytes: Uint8Array, from: string): boolean {
+    const { table, book, onNews } = this.#deps
+    const entry = table.get(key)
+    if (entry === undefined) return false
+    const isUpdate = book.get(key) !== undefined || this.#nowMs() - entry.sinceMs > LATE_MS
+    if (book.accept(bytes) !== 'new') return false
+    if (isUpdate) onNews(key, 'contact', from)
     return true
   }
 
