@@ -98,6 +98,7 @@ class AnswerEntry implements AnswerCircuit {
     }
     await this.#closeRing()
     await this.#setUp()
+    this.#throwIfEnded()
     const exporter = this.#circuit.takeExporter()
     this.exporter = exporter?.reveal().slice() ?? this.exporter
     exporter?.wipe()
@@ -145,6 +146,11 @@ class AnswerEntry implements AnswerCircuit {
     }
     this.#deps.onEnd()
     this.#wake()
+  }
+
+  /** What is made after the end nobody would overwrite. */
+  #throwIfEnded(): void {
+    if (this.#error !== undefined) throw this.#error
   }
 
   readonly #onAbort = (): void => this.close()
@@ -218,6 +224,7 @@ class AnswerEntry implements AnswerCircuit {
 
   /** Keys for both segments and for every relay's layer, each told to its hop; the entry keeps its own ends. */
   async #setUp(): Promise<void> {
+    this.#throwIfEnded()
     const { crypto, limits } = this.#context
     const answering = this.#hops.findIndex(({ role }) => role === 'answer')
     const [segIn, segOut] = [newSegment(crypto.random), newSegment(crypto.random)]

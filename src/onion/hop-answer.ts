@@ -1,4 +1,4 @@
-import { fromUtf8, utf8 } from '../base/bytes.ts'
+import { utf8 } from '../base/bytes.ts'
 import { LlmNodeError, toLlmNodeError } from '../base/errors.ts'
 import type { Secret } from '../base/secret.ts'
 import {
@@ -133,6 +133,6 @@ class AnswerData implements HopData {
 
 /** What a refusal says: a code, and nothing that a caller could be made to print. */
 export function errorCodeOf(body: Uint8Array): string {
-  const text = body.length <= 64 ? fromUtf8(body) : ''
+  const text = body.length <= 64 ? String.fromCharCode(...body) : ''
   return /^[A-Z][A-Z0-9_]*$/.test(text) ? text : 'INTERNAL'
 }

@@ -1,4 +1,5 @@
 import type { FuzzTarget } from './target.ts'
+import { answerTarget } from './targets/answers.ts'
 import { controlTarget } from './targets/control.ts'
 import { dataTarget, relayTarget } from './targets/data.ts'
 import { frameTarget } from './targets/frames.ts'
@@ -15,6 +16,7 @@ export const fuzzTargets: readonly FuzzTarget[] = [
   handshakeTarget,
   dataTarget,
   relayTarget,
+  answerTarget,
   contactTarget,
   advertTarget,
   gossipTarget,

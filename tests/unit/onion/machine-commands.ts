@@ -7,6 +7,7 @@ import {
   checkAllGone,
   checkAlways,
   createMachine,
+  expectedEcho,
   HOSTILE,
   hopNode,
   type Machine,
@@ -114,6 +115,33 @@ const mendCommand = (which: number, keep: number, steps: readonly Step[]): Comma
       hold(open, ring)
     })
     machine.pending.push(expectOwnError(machine, taking))
+  })
+
+/** Somebody else generates: one request over relays and a node that answers. */
+const answerCommand = (entryIndex: number, steps: readonly Step[], request: Uint8Array): Command =>
+  command(`answer(${entryIndex}, ${nameOf(steps)}, ${request.length} bytes)`, (machine) => {
+    const entry = machine.nodes[entryIndex % N_ENTRIES]
+    const at = Math.max(
+      0,
+      steps.findIndex(({ computes }) => computes),
+    )
+    const hops = targetsOf(machine, steps, new Set(), 0).map(({ span: _, ...hop }, index): HopTarget => {
+      return { ...hop, role: index === at ? 'answer' : 'relay' }
+    })
+    if (entry === undefined || !hops.some(({ role }) => role === 'answer')) return
+    noteNeighbours(machine, entry, hops)
+    const liars = () =>
+      hops.some((hop) => machine.lies.has(machine.nodes.findIndex(({ peerId }) => peerId === hop.peerId)))
+    const asked = async () => {
+      const circuit = await entry.service.openAnswer(hops, { signal: new AbortController().signal })
+      const pieces: Uint8Array[] = []
+      for await (const piece of circuit.ask(request)) pieces.push(piece)
+      const got = Buffer.concat(pieces)
+      const { beginning, length } = expectedEcho(request)
+      const isRight = got.length === length && Buffer.compare(got.subarray(0, beginning.length), beginning) === 0
+      if (!isRight && !liars()) machine.broken.push(`a wrong answer of ${got.length} bytes came out`)
+    }
+    machine.pending.push(expectOwnError(machine, asked()))
   })
 
 const nameOf = (steps: readonly Step[]) => steps.map(({ node, computes }) => `${computes ? 'c' : 'r'}${node}`).join(' ')
@@ -264,12 +292,16 @@ export function machineCommands() {
   const open = fc.tuple(fc.nat(N_ENTRIES - 1), steps, how, fc.boolean()).map((args) => openCommand(...args))
   const mend = fc.tuple(ring, fc.integer({ min: 1, max: 3 }), steps).map((args) => mendCommand(...args))
   const forward = fc.tuple(ring, fc.integer({ min: 1, max: 40 }), fc.nat(3)).map((args) => forwardCommand(...args))
+  const answer = fc
+    .tuple(fc.nat(N_ENTRIES - 1), steps, fc.uint8Array({ maxLength: 200 }))
+    .map((args) => answerCommand(...args))
   const mischiefs = fc.constantFrom('flip', 'drop', 'twice', 'swap', 'reflect', 'replay', 'garbage')
   return fc.commands(
     [
       ...[open, open, open],
       ...[forward, forward, forward, forward, forward],
       ...[mend, mend, mend],
+      ...[answer, answer],
       ring.map(closeCommand),
       fc.tuple(ring, fc.nat(3)).map((args) => cutCommand(...args)),
       fc.constantFrom(1, 300, 1_000, 5_000, 20_000, 700_000).map(advanceCommand),

@@ -1,4 +1,5 @@
 import { type Logger, silentLogger } from '../../../src/base/logger.ts'
+import type { AnswerService } from '../../../src/onion/ports.ts'
 import type { HopTarget, Ring } from '../../../src/onion/ring.ts'
 import { createMachineNetwork, type Mischief } from './machine-network.ts'
 import type { RawCircuit } from './raw-client.ts'
@@ -40,6 +41,21 @@ export const N_ENTRIES = 2
 export const N_HOPS = 5
 export const HOSTILE = 'hostile'
 
+/** Answers with the request three times, and more than one window of zeros. */
+const echo: AnswerService = {
+  offer: () => ({ idleS: 600, lifeS: 3_600, queueBytes: 4 * 1_048_576 }),
+  async *answer(request) {
+    for (let i = 0; i < 3; i++) yield request
+    if (request.length > 100) yield new Uint8Array(300_000)
+  },
+}
+
+/** What an answer to `request` begins with, and its length. */
+export function expectedEcho(request: Uint8Array): { beginning: Uint8Array; length: number } {
+  const beginning = Uint8Array.from(Buffer.concat([request, request, request]))
+  return { beginning, length: beginning.length + (request.length > 100 ? 300_000 : 0) }
+}
+
 export function createMachine(seed: number): Machine {
   const broken: string[] = []
   const logger: Logger = Object.assign(Object.create(silentLogger), {
@@ -51,6 +67,7 @@ export function createMachine(seed: number): Machine {
     watch: true,
     deliver: scheduler.deliver,
     logger,
+    answers: echo,
     forge: (index, plaintext) => {
       const left = lies.get(index) ?? 0
       if (left === 0 || plaintext.length === 0) return
