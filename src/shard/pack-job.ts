@@ -36,8 +36,8 @@ export interface PackResult {
 const sliceBytes = 16_777_216
 
 /**
- * Reads, packs, writes and syncs, all blocking: meant for a worker thread. A layer is in memory once as source and once
- * packed, the ends one block at a time. Throws MODEL_CORRUPT, MODEL_UNSUPPORTED, and the file system's errors.
+ * Reads, packs, writes and syncs, all blocking: meant for a worker thread. A layer is in memory packed, with one of its
+ * tensors as source, the ends one block at a time. Throws MODEL_CORRUPT, MODEL_UNSUPPORTED, and the file system's errors.
  */
 export function runPackJob(job: PackJob): PackResult {
   const partial = openSync(job.partialPath, 'r')
@@ -53,12 +53,17 @@ export function runPackJob(job: PackJob): PackResult {
 }
 
 function packLayerFile(partial: number, target: number, job: PackJob, layer: LayerSpec): PackResult {
-  const sources = new Map<string, SourceTensor>()
-  for (const { name, dtype, at, begin, end } of job.tensors) {
-    sources.set(name, { dtype, bytes: readExactly(partial, at, end - begin) })
+  const digest = computeLayerDigest(
+    job.tensors.map(({ name, at, begin, end }) => ({ name, pieces: pieces(partial, at, end - begin) })),
+  )
+  // Read again when its turn comes, from the cache of the system: one matrix lies in memory, not the layer.
+  const source = (name: string): SourceTensor => {
+    const { dtype, at, begin, end } = find(
+      job.tensors.find((tensor) => tensor.name === name),
+      name,
+    )
+    return { dtype, bytes: readExactly(partial, at, end - begin) }
   }
-  const source = (name: string) => find(sources.get(name), name)
-  const digest = computeLayerDigest([...sources].map(([name, { bytes }]) => ({ name, pieces: slices(bytes) })))
   const { header, parts } = packLayer(layer, job.recipe, source)
   const hash = createHash('sha256')
   let at = 0
@@ -137,18 +142,32 @@ function find<T>(value: T | undefined, name: string): T {
 
 function readExactly(fd: number, at: number, length: number): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(length)
-  for (let done = 0; done < length; ) {
-    const read = readSync(fd, bytes, done, Math.min(sliceBytes, length - done), at + done)
+  fill(fd, bytes, at)
+  return bytes
+}
+
+function fill(fd: number, bytes: Uint8Array, at: number): void {
+  for (let done = 0; done < bytes.length; ) {
+    const read = readSync(fd, bytes, done, Math.min(sliceBytes, bytes.length - done), at + done)
     if (read === 0) throw new LlmNodeError('MODEL_CORRUPT', 'A partial file is shorter than its journal says.')
     done += read
   }
-  return bytes
 }
 
 /** Returns the offset after the bytes. */
 function writeAt(fd: number, at: number, bytes: Uint8Array): number {
   for (let done = 0; done < bytes.length; ) done += writeSync(fd, bytes, done, bytes.length - done, at + done)
   return at + bytes.length
+}
+
+/** One after the other in the same memory: each is to be used before the next is asked for. */
+function* pieces(fd: number, at: number, length: number): Generator<Uint8Array> {
+  const bytes = new Uint8Array(Math.min(sliceBytes, length))
+  for (let done = 0; done < length; done += bytes.length) {
+    const piece = bytes.subarray(0, Math.min(bytes.length, length - done))
+    fill(fd, piece, at + done)
+    yield piece
+  }
 }
 
 function* slices(bytes: Uint8Array): Generator<Uint8Array> {
