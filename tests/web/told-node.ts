@@ -47,6 +47,7 @@ export async function startToldNode(cleanup: Cleanup, { peers, models, text = 'H
     coverage: () => ({ models }),
     sessions: () => [],
     generations: () => [],
+    usage: () => ({ models: [] }),
   } as unknown as NodeControl
   const home = createHomeControl(locateHome(join(await temporaryFolder(cleanup), 'home'), {}))
   const app = createApi(

@@ -34,6 +34,11 @@ export function MessageView({ message, isLast, isAnswering, onAgain }: MessagePr
           <p>{message.thinking}</p>
         </details>
       )}
+      {isRunning && generation?.state === 'suspended' && (
+        <p class="banner banner-warn" role="status">
+          {texts.pipeline.waitsFor(generation.waitsFor.join(', '))}
+        </p>
+      )}
       {message.content === '' && isRunning && <p class="note">{words.waiting}</p>}
       <Markdown text={message.content} />
       {message.finish === 'stopped' && <p class="note">{words.stopped}</p>}

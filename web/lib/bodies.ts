@@ -14,6 +14,7 @@ export type CoverageModel = z.output<typeof bodies.coverageModel>
 export type SessionBody = z.output<typeof bodies.sessionBody>
 export type GenerationBody = z.output<typeof bodies.generationBody>
 export type HopBody = GenerationBody['hops'][number]
+export type UsageBody = z.output<typeof bodies.usageBody>
 export type PingBody = z.output<typeof bodies.pingBody>
 export type Span = HopBody['span']
 export type NodeEvent = z.output<typeof nodeEvent>

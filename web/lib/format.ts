@@ -34,7 +34,7 @@ export function formatSpeed(tokensPerSecond: number | null): string {
 }
 
 export function shortAddress(address: string): string {
-  return `${address.slice(0, 8)}….llm`
+  return `${address.slice(0, 8)}…`
 }
 
 /** The same colour for the same peer everywhere, 0–359. */

@@ -1,7 +1,8 @@
 import { useSignal } from '@preact/signals'
+import { useEffect } from 'preact/hooks'
 import { Problem } from '../components/problem.tsx'
-import { postJson } from '../lib/api.ts'
-import type { ContactAddedBody, PeerBody, PingBody } from '../lib/bodies.ts'
+import { getJson, postJson } from '../lib/api.ts'
+import type { ContactAddedBody, PeerBody, PingBody, UsageBody } from '../lib/bodies.ts'
 import { formatMs, formatSpan, shortAddress } from '../lib/format.ts'
 import { coverage, loadPetnames, nameOf, peers, petnames } from '../lib/live.ts'
 import { texts } from '../texts.ts'
@@ -13,6 +14,17 @@ const SHOWN = 100
 export function Peers() {
   const filter = useSignal('')
   const error = useSignal<unknown>(undefined)
+  const uses = useSignal<ReadonlyMap<string, string>>(new Map())
+  useEffect(() => {
+    getJson<UsageBody>('/api/usage').then(
+      ({ models }) => {
+        uses.value = new Map(
+          models.flatMap((model) => model.peers.map((peer) => [peer.address, useText(peer)] as const)),
+        )
+      },
+      () => {},
+    )
+  }, [uses])
   const wanted = filter.value.trim().toLowerCase()
   const list = [...peers.value.values()]
     .filter(({ address }) => `${address} ${nameOf(address)}`.toLowerCase().includes(wanted))
@@ -38,7 +50,12 @@ export function Peers() {
       ) : (
         <ul class="peers">
           {list.slice(0, SHOWN).map((peer) => (
-            <Peer key={peer.address} peer={peer} onError={(thrown) => (error.value = thrown)} />
+            <Peer
+              key={peer.address}
+              peer={peer}
+              use={uses.value.get(peer.address)}
+              onError={(thrown) => (error.value = thrown)}
+            />
           ))}
         </ul>
       )}
@@ -56,7 +73,14 @@ function servingText({ serving }: PeerBody): string {
     .join(', ')
 }
 
-function Peer({ peer, onError }: { peer: PeerBody; onError: (error: unknown) => void }) {
+interface PeerProps {
+  readonly peer: PeerBody
+  /** Whether its answers lead through this node, and why not. */
+  readonly use: string | undefined
+  readonly onError: (error: unknown) => void
+}
+
+function Peer({ peer, use, onError }: PeerProps) {
   const { address, rttMs, connected, state, version } = peer
   const pinged = useSignal<string | undefined>(undefined)
   const naming = useSignal(false)
@@ -76,7 +100,7 @@ function Peer({ peer, onError }: { peer: PeerBody; onError: (error: unknown) => 
     <li class="card peer">
       <div class="peer-name">
         <strong>{nameOf(address)}</strong>
-        <code title={address}>{shortAddress(address)}</code>
+        <code title={address}>{address}</code>
       </div>
       <dl class="peer-facts">
         <Fact name={words.columns.layers} text={servingText(peer)} />
@@ -84,6 +108,7 @@ function Peer({ peer, onError }: { peer: PeerBody; onError: (error: unknown) => 
         <Fact name={words.columns.path} text={pathText(peer)} />
         <Fact name={words.columns.state} text={texts.states[state] ?? state} />
         <Fact name={words.columns.version} text={version} />
+        {use !== undefined && <Fact name={words.columns.uses} text={use} />}
       </dl>
       <div class="peer-actions">
         {naming.value ? (
@@ -101,6 +126,10 @@ function Peer({ peer, onError }: { peer: PeerBody; onError: (error: unknown) => 
       </div>
     </li>
   )
+}
+
+function useText({ used, reason }: UsageBody['models'][number]['peers'][number]): string {
+  return used ? words.used : reason
 }
 
 function pathText({ connected, relayed, quality }: PeerBody): string {

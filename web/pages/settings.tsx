@@ -30,7 +30,7 @@ export function Settings() {
       <h1>{words.title}</h1>
       <Problem error={error.value} />
       {found !== null && (
-        <Card title={words.title} wide>
+        <Card title={words.change} wide>
           <p class="note">{words.about(found.file)}</p>
           {Object.entries(words.fields).map(([path, [name, about]]) => (
             <SettingField key={path} path={path} name={name} about={about} config={found.config} />
