@@ -17,6 +17,7 @@ export interface TestInternet {
   /** Words before a command that make it run there. */
   onServer(server: number): string[]
   onMachine(lan: number, machine: number): string[]
+  onRouter(lan: number): string[]
   /** Runs iptables in the router of a home network, or on a server. */
   router(lan: number, ...rule: string[]): Promise<void>
   firewall(server: number, ...rule: string[]): Promise<void>
@@ -78,6 +79,7 @@ export async function createInternet(options: { servers: number; lans: readonly 
     routerAddress: (lan) => `11.${routerNet(lan)}.0.2`,
     onServer: (i) => ['ip', 'netns', 'exec', server(i)],
     onMachine: (lan, i) => ['ip', 'netns', 'exec', machine(lan, i)],
+    onRouter: (lan) => ['ip', 'netns', 'exec', router(lan)],
     router: (lan, ...rule) => within(router(lan), 'iptables', ...rule),
     firewall: (i, ...rule) => within(server(i), 'iptables', ...rule),
     spawn([head = '', ...rest], command, args) {
