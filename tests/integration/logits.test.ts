@@ -1,5 +1,5 @@
 /** `logits`: the tool that shows other engines, and other machines, what this one computes. */
-import { readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
@@ -94,6 +94,42 @@ describe('logits', () => {
     expect(await code({ signal: AbortSignal.abort() })).toBe('ABORTED')
   })
 })
+
+interface GoldenCase {
+  readonly name: string
+  readonly file: string
+  readonly prompt_ids: number[]
+  readonly greedy_ids: number[]
+}
+
+const golden = 'tests/golden'
+const fixtures = readdirSync(golden).filter((name) => existsSync(join(golden, name, 'expected.json')))
+
+test.each(fixtures)('what transformers computes, and the same in parts: %s', async (fixture) => {
+  const model = join(golden, fixture)
+  const { cases } = JSON.parse(readFileSync(join(model, 'expected.json'), 'utf8')) as { cases: GoldenCase[] }
+  for (const { name, file, prompt_ids: ids, greedy_ids: greedy } of cases) {
+    const out = join(await tempFolder(), 'logits.safetensors')
+    // Where the long factors of a longrope model hold for the whole prompt, it goes in one piece.
+    const whole = { ...base, model, promptIds: ids, recipe: 'f32/1', steps: greedy.length, hidden: true, out } as const
+    const { greedy: found, digest } = await runLogits(whole)
+    expect(found, name).toEqual(greedy)
+    const tensors = readF32(out)
+    for (const [tensor, expected] of readF32(join(model, file))) {
+      // The norm after the last layer is a part of the logits here.
+      if (tensor === 'final_norm') continue
+      expect(distance(tensors.get(tensor), expected), `${name} ${tensor}`).toBeLessThan(2e-4)
+    }
+    expect((await runLogits({ ...whole, out: undefined, split: [1, 2], rows: 50, threads: 2 })).digest).toBe(digest)
+  }
+})
+
+/** Largest difference as a share of the largest expected value. */
+function distance(actual: Float32Array = new Float32Array(), expected: Float32Array): number {
+  expect(actual.length).toBe(expected.length)
+  const largest = expected.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
+  return expected.reduce((most, value, i) => Math.max(most, Math.abs(value - (actual[i] ?? 0))), 0) / largest
+}
 
 test('splitLayers takes cuts and lengths', () => {
   const ends = (split: number[]) => splitLayers(12, split).map(({ end }) => end)
