@@ -15,7 +15,7 @@ let api: ApiNode
 let port: number
 
 beforeAll(async () => {
-  api = await startApiNode(cleanup, { layers: 'none', timeouts: { headersMs: 300, requestMs: 600 } })
+  api = await startApiNode(cleanup, { layers: 'none', timeouts: { headersMs: 600, requestMs: 1_200 } })
   port = Number(new URL(api.url).port)
 }, 30_000)
 afterAll(() => cleanup.run())
