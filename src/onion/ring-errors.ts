@@ -23,7 +23,8 @@ function hopMeta(hops: readonly HopTarget[], hop: number): ErrorMeta {
 function hopName(hops: readonly HopTarget[], hop: number): string {
   const target = hops[hop]
   if (target === undefined) return 'The way back to this node'
-  const does = target.role === 'answer' ? 'answers' : target.span === undefined ? 'relay' : `layers ${formatSpan(target.span)}`
+  const does =
+    target.role === 'answer' ? 'answers' : target.span === undefined ? 'relay' : `layers ${formatSpan(target.span)}`
   return `Hop ${hop + 1} of ${hops.length} (${does})`
 }
 
