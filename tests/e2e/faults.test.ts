@@ -36,8 +36,8 @@ beforeEach(async () => {
 afterAll(() => swarm?.close())
 
 /** An answer that goes on for long, once its text has begun to come and every hop holds a session of it. */
-async function longAnswer(): Promise<CliProcess> {
-  const how = ['--temperature', '0', '--ignore-end', '--max-tokens', '1500']
+async function longAnswer(more: readonly string[] = ['--wait-ms', '0']): Promise<CliProcess> {
+  const how = ['--temperature', '0', '--ignore-end', '--max-tokens', '1500', ...more]
   const ask = swarm.sandbox.track(spawnCli(['ask', 'What is llm-node?', ...swarm.as('entry'), ...oneThread, ...how]))
   await ask.seen('llm-node is a peer-to-peer program')
   for (const name of nodeNames) {
@@ -71,6 +71,20 @@ test('a hop that is killed: a clear error that names its layers, and the others 
   await killNode('node2')
   await lost
   await swarm.expectIdle(['node1', 'node3'], STEP_DEADLINE_MS)
+})
+
+test('a hop that is killed and started again: the answer waits for it, says so, and goes on', async () => {
+  const ask = await longAnswer([])
+  const told = ask.stdout.length
+  await killNode('node2')
+  await eventually(async () => expect(ask.stderr).toContain('Layers 4-7 of qwen3-12x128 are held by nobody who answers.'))
+  expect(ask.stderr).toContain('Waiting for somebody')
+  nodes.set('node2', await swarm.start('node2'))
+  await eventually(async () => expect(ask.stderr).toContain('Somebody has come'), 30_000)
+  await eventually(async () => expect(ask.stdout.length).toBeGreaterThan(told + 100))
+  ask.kill('SIGINT')
+  expect((await ask.ended).code).toBe(130)
+  await swarm.expectIdle(nodeNames)
 })
 
 test('the same for the first and the last hop, through a running node', async () => {

@@ -19,6 +19,6 @@ export async function expectHonestAudits(times: number, entry: TestEntry): Promi
       logitsDigest: false,
     })
     if (result === undefined) throw error ?? new Error('no result')
-    expect(result.audit, `answer ${time}: ${content}`).toMatchObject({ state: 'passed', exact: true, liars: [] })
+    expect(result.audit, `answer ${time}: ${result.audit?.note} (${content})`).toMatchObject({ state: 'passed', exact: true, liars: [] })
   }
 }
