@@ -8,11 +8,13 @@ import { coverage, loadPetnames, nameOf, peers, petnames } from '../lib/live.ts'
 import { texts } from '../texts.ts'
 
 const words = texts.peers
+/** So many at first, and with each wish for more. */
 const SHOWN = 100
 
 /** Everybody this node knows. */
 export function Peers() {
   const filter = useSignal('')
+  const shown = useSignal(SHOWN)
   const error = useSignal<unknown>(undefined)
   const uses = useSignal<ReadonlyMap<string, string>>(new Map())
   useEffect(() => {
@@ -49,7 +51,7 @@ export function Peers() {
         <p class="card">{words.none}</p>
       ) : (
         <ul class="peers">
-          {list.slice(0, SHOWN).map((peer) => (
+          {list.slice(0, shown.value).map((peer) => (
             <Peer
               key={peer.address}
               peer={peer}
@@ -58,6 +60,11 @@ export function Peers() {
             />
           ))}
         </ul>
+      )}
+      {list.length > shown.value && (
+        <button type="button" class="quiet" onClick={() => (shown.value += SHOWN)}>
+          {texts.coverage.more(Math.min(SHOWN, list.length - shown.value))}
+        </button>
       )}
     </>
   )
