@@ -1,45 +1,81 @@
 /**
  * How the swarm grows (swarm.md §6): the code of src/coverage with 10 to 10,000 nodes on virtual time. Half of the nodes are
- * replaced in an hour, half of those leave without a word; 5 % lie, 20 % cannot be dialled. `--svg FILE` draws the plot.
+ * replaced in an hour, half of those that leave do so without a word; 5 % lie, 20 % cannot be dialled. Bytes are counted
+ * with the headers of TCP/IP, yamux and noise. `--svg=FILE` draws the plot, `--size=N` simulates one size only.
  */
 import { writeFile } from 'node:fs/promises'
 import { benchOptions, quantile, reportFigures } from './lib/harness.ts'
+import { plotLines } from './lib/line-plot.ts'
 import { type SwarmFigures, simulateSwarm } from './lib/sim-swarm.ts'
 
-const options = benchOptions()
 const MINUTE = 60_000
-const sizes = options.quick ? [10, 100, 300] : [10, 100, 1_000, 10_000]
-const only = process.argv.find((argument) => argument.startsWith('--size='))?.slice('--size='.length)
+const options = benchOptions()
+const flag = (name: string) => process.argv.find((text) => text.startsWith(`--${name}=`))?.slice(name.length + 3)
+const only = flag('size')
+const sizes = only !== undefined ? [Number(only)] : options.quick ? [10, 50] : [10, 100, 1_000, 10_000]
+
 const results: SwarmFigures[] = []
-for (const size of only === undefined ? sizes : [Number(only)]) {
+for (const size of sizes) {
   const startedMs = performance.now()
   const figures = await simulateSwarm({
     size,
-    joinMs: Number(process.env.JOIN ?? 2) * MINUTE,
-    settleMs: Number(process.env.SETTLE ?? 2) * MINUTE,
-    measureMs: Number(process.env.MEASURE ?? 5) * MINUTE,
-    newcomers: 20,
+    joinMs: options.quick ? MINUTE / 2 : 2 * MINUTE,
+    settleMs: options.quick ? MINUTE / 2 : MINUTE,
+    // A large swarm shows in a minute what a small one shows in ten.
+    measureMs: options.quick ? MINUTE : size >= 10_000 ? MINUTE : 3 * MINUTE,
+    newcomers: options.quick ? 5 : 20,
     requests: 500,
     seed: 2026,
   })
   results.push(figures)
-  console.error(`${size} nodes: ${figures.events} events, ${((performance.now() - startedMs) / 1_000).toFixed(0)} s`)
+  console.error(`${size} nodes: ${figures.events} events in ${((performance.now() - startedMs) / 1_000).toFixed(0)} s`)
 }
+
 const seconds = (ms: number) => (ms / 1_000).toFixed(1)
-for (const figures of results) {
-  const { size, coverageMs, knowledgeMs } = figures
-  console.log(
-    [
-      size,
-      `coverage ${seconds(quantile(coverageMs, 0.5))} / ${seconds(quantile(coverageMs, 0.95))} / ${seconds(Math.max(...coverageMs))} (${coverageMs.length})`,
-      `known ${seconds(quantile(knowledgeMs, 0.5))} / ${seconds(Math.max(...knowledgeMs))} (${knowledgeMs.length})`,
-      `KB ${(figures.bytesPerMinute / 1_000).toFixed(1)} most ${(figures.mostBytesPerMinute / 1_000).toFixed(0)}`,
-      `ghost ${seconds(figures.ghostMs)} of ${figures.deaths}`,
-      `missing ${(100 * figures.missing).toFixed(2)} %`,
-      `entries ${figures.entries.toFixed(0)} nb ${figures.neighbours.toFixed(1)}`,
-      `served ${figures.servedFirst} ${figures.served} busiest ${figures.busiest.toFixed(1)}`,
-    ].join(' | '),
-  )
+const percent = (share: number) => `${(100 * share).toFixed(1)} %`
+const COLUMNS: readonly (readonly [title: string, value: (figures: SwarmFigures) => string])[] = [
+  ['nodes', ({ size }) => String(size)],
+  ['coverage s', ({ coverageMs }) => seconds(quantile(coverageMs, 0.5))],
+  ['slowest s', ({ coverageMs }) => seconds(Math.max(...coverageMs))],
+  ['95 % known s', ({ knowledgeMs }) => seconds(quantile(knowledgeMs, 0.5))],
+  ['KB/node/min', ({ bytesPerMinute }) => (bytesPerMinute / 1_000).toFixed(1)],
+  ['most', ({ mostBytesPerMinute }) => (mostBytesPerMinute / 1_000).toFixed(0)],
+  ['ghosts s', ({ ghostMs, deaths }) => `${seconds(ghostMs)} (${deaths})`],
+  ['not seen', ({ missing }) => percent(missing)],
+  ['known', ({ entries }) => entries.toFixed(0)],
+  ['neighbours', ({ neighbours }) => neighbours.toFixed(1)],
+  ['served 1st', ({ servedFirst }) => percent(servedFirst)],
+  ['in three', ({ served }) => percent(served)],
+  ['busiest/mean', ({ busiest }) => busiest.toFixed(1)],
+]
+console.log(
+  'Sent by a node and minute (received: the same on average); ghosts: longest, of how many that died wordless\n',
+)
+const rows = [COLUMNS.map(([title]) => title), ...results.map((figures) => COLUMNS.map(([, value]) => value(figures)))]
+for (const row of rows) console.log(row.map((cell) => cell.padStart(13)).join(''))
+
+const svg = flag('svg')
+if (svg !== undefined) {
+  const lines = [
+    { name: 'KB sent per node and minute', points: results.map((f) => [f.size, f.bytesPerMinute / 1_000] as const) },
+    { name: 'coverage known, s', points: results.map((f) => [f.size, Math.max(...f.coverageMs) / 1_000] as const) },
+    { name: 'peers kept', points: results.map((f) => [f.size, f.entries] as const) },
+  ]
+  await writeFile(svg, plotLines('A swarm of 10 to 10,000 nodes', { x: 'nodes', y: '' }, lines))
 }
-void writeFile
-void reportFigures
+
+const of = (size: number) => results.find((figures) => figures.size === size)
+const [thousand, tenThousand] = [of(1_000), of(10_000)]
+reportFigures(
+  'swarm-sim',
+  {
+    ...(thousand === undefined
+      ? {}
+      : {
+          coverageSeconds1000: Math.max(...thousand.coverageMs) / 1_000,
+          bytesPerNodeMinute1000: Math.round(thousand.bytesPerMinute),
+        }),
+    ...(tenThousand === undefined ? {} : { bytesPerNodeMinute10000: Math.round(tenThousand.bytesPerMinute) }),
+  },
+  options,
+)

@@ -12,19 +12,18 @@ const REQUEST_BYTES = 570
 const PING_BYTES = 600
 /** 10 Mbit/s up. */
 const UP_BYTES_PER_MS = 1_250
+const CONNECT_BYTES = 2_000
 const DIAL_TIMEOUT_MS = 5_000
 const REQUEST_TIMEOUT_MS = 10_000
 /** Libp2p gives a dead connection up about then. */
 const DEAD_LINK_MS = 60_000
 
-export type SimPeerNode = Pick<PeerNode, 'self' | 'isConnected' | 'connect' | 'ping' | 'request' | 'handle'>
+type SimPeerNode = Pick<PeerNode, 'self' | 'isConnected' | 'connect' | 'ping' | 'request' | 'handle'>
 
 export interface SimLink {
   readonly peerId: string
   /** Cannot be dialled. */
   readonly isBehindNat: boolean
-  /** In a plane of 120 ms. */
-  readonly place: readonly [number, number]
   readonly connections: Set<string>
   readonly node: SimPeerNode
   sentBytes: number
@@ -36,124 +35,124 @@ export interface SimLink {
 
 export interface SimNetwork {
   add(options: Pick<SimLink, 'peerId' | 'isBehindNat'>): SimLink
-  get(peerId: string): SimLink | undefined
   /** The process ends: `silent` as when a cable is pulled, otherwise its connections close at once. */
   remove(peerId: string, silent: boolean): void
 }
 
-export function createSimNetwork(clock: SimClock, random: () => number): SimNetwork {
-  const links = new Map<string, SimLink>()
-  const upFreeMs = new Map<string, number>()
-  const oneWayMs = (a: SimLink, b: SimLink) => {
-    const [dx, dy] = [a.place[0] - b.place[0], a.place[1] - b.place[1]]
-    return 2 + Math.hypot(dx, dy) * (1 + random() / 10)
-  }
-  const wait = (ms: number) => new Promise<void>((resolve) => clock.after(ms, resolve))
-  /** Until the bytes have left the sender and arrived. */
-  const travel = (from: SimLink, to: SimLink, bytes: number): Promise<void> => {
-    const nowMs = clock.monotonicMs()
-    const leftMs = Math.max(nowMs, upFreeMs.get(from.peerId) ?? 0) + bytes / UP_BYTES_PER_MS
-    upFreeMs.set(from.peerId, leftMs)
-    from.sentBytes += bytes
-    to.receivedBytes += bytes
-    return wait(leftMs - nowMs + oneWayMs(from, to))
-  }
-  const disconnect = (a: SimLink, b: SimLink) => {
-    for (const [link, other] of [
-      [a, b],
-      [b, a],
-    ] as const) {
-      if (link.connections.delete(other.peerId) && link.alive) link.onDisconnected(other.peerId)
-    }
-  }
-  const unreachable = (what: string) => new LlmNodeError('PEER_UNREACHABLE', what)
+interface Line extends SimLink {
+  /** In a plane of 60 ms. */
+  readonly place: readonly [number, number]
+  upFreeMs: number
+  answer: RequestHandler | undefined
+}
 
-  const nodeOf = (own: () => SimLink, peerId: string): SimPeerNode => {
-    let handler: RequestHandler | undefined
-    const partner = async (target: string, timeoutMs: number): Promise<SimLink> => {
-      const other = links.get(target)
-      if (other === undefined || !own().connections.has(target)) throw unreachable('There is no connection.')
-      if (other.alive) return other
-      await wait(timeoutMs)
-      throw unreachable('No answer.')
+export function createSimNetwork(clock: SimClock, random: () => number): SimNetwork {
+  const lines = new Map<string, Line>()
+  const leave = (line: Line) => {
+    for (const peerId of line.connections) {
+      const other = lines.get(peerId)
+      if (other?.connections.delete(line.peerId) && other.alive) other.onDisconnected(line.peerId)
     }
-    const answer = {
-      peerId,
-      handle: (body: Uint8Array, from: string) => handler?.(body, { remotePeer: from, remoteIsLocal: false }),
-    }
-    handlers.set(peerId, answer.handle)
-    return {
-      self: { peerId, addrs: () => [] },
-      isConnected: (other) => own().connections.has(other),
-      async handle(_protocol, _options, given) {
-        handler = given
-      },
-      async connect({ peerId: target }) {
-        const [self, other] = [own(), links.get(target)]
-        if (self.connections.has(target)) return
-        if (other === undefined || !other.alive || other.isBehindNat) {
-          await wait(DIAL_TIMEOUT_MS)
-          throw unreachable('It cannot be dialled.')
-        }
-        // TCP, noise and yamux: four round trips; about 2 KB.
-        await wait(8 * oneWayMs(self, other))
-        await travel(self, other, 2_000)
-        await travel(other, self, 2_000)
-        if (!self.alive || !other.alive || self.connections.has(target)) return
-        self.connections.add(target)
-        other.connections.add(peerId)
-        self.onConnected(target)
-        other.onConnected(peerId)
-      },
-      async ping(target) {
-        const startMs = clock.monotonicMs()
-        const other = await partner(target, REQUEST_TIMEOUT_MS)
-        other.receivedBytes += PING_BYTES
-        other.sentBytes += PING_BYTES
-        own().receivedBytes += PING_BYTES
-        own().sentBytes += PING_BYTES
-        await wait(2 * oneWayMs(own(), other))
-        return clock.monotonicMs() - startMs
-      },
-      async request({ peerId: target }, _protocol, body) {
-        const other = await partner(target, REQUEST_TIMEOUT_MS)
-        await travel(own(), other, body.length + REQUEST_BYTES)
-        // A copy, as a socket would make.
-        const answered = other.alive ? await handlers.get(target)?.(body.slice(), peerId) : undefined
-        if (answered === undefined) throw unreachable('The peer is gone.')
-        await travel(other, own(), answered.length + REQUEST_BYTES)
-        return answered
-      },
-    }
+    lines.delete(line.peerId)
   }
-  const handlers = new Map<string, (body: Uint8Array, from: string) => Promise<Uint8Array> | Uint8Array | undefined>()
   return {
-    get: (peerId) => links.get(peerId),
-    add({ peerId, isBehindNat }) {
-      const link: SimLink = {
-        ...{ peerId, isBehindNat, connections: new Set(), sentBytes: 0, receivedBytes: 0, alive: true },
+    add(options) {
+      const line: Line = {
+        ...{ ...options, connections: new Set(), sentBytes: 0, receivedBytes: 0, alive: true },
         place: [random() * 60, random() * 60],
-        node: nodeOf(() => link, peerId),
+        upFreeMs: 0,
+        answer: undefined,
+        node: createNode(() => line, { lines, clock, random }),
         onConnected() {},
         onDisconnected() {},
       }
-      links.set(peerId, link)
-      return link
+      lines.set(line.peerId, line)
+      return line
     },
     remove(peerId, silent) {
-      const link = links.get(peerId)
-      if (link === undefined) return
-      link.alive = false
-      const leave = () => {
-        for (const other of [...link.connections]) {
-          const found = links.get(other)
-          if (found !== undefined) disconnect(link, found)
-        }
-        links.delete(peerId)
-        handlers.delete(peerId)
-        upFreeMs.delete(peerId)
-      }
-      clock.after(silent ? DEAD_LINK_MS : 50, leave)
+      const line = lines.get(peerId)
+      if (line === undefined) return
+      line.alive = false
+      clock.after(silent ? DEAD_LINK_MS : 50, () => leave(line))
     },
   }
+}
+
+interface Wires {
+  readonly lines: ReadonlyMap<string, Line>
+  readonly clock: SimClock
+  readonly random: () => number
+}
+
+/** What the code under test takes for its libp2p node. */
+function createNode(own: () => Line, wires: Wires): SimPeerNode {
+  const { lines, clock } = wires
+  const wait = (ms: number) => new Promise<void>((resolve) => clock.after(ms, resolve))
+  const travel = (from: Line, to: Line, bytes: number) => wait(send(from, to, bytes, wires))
+  const partner = async (peerId: string): Promise<Line> => {
+    const other = lines.get(peerId)
+    if (other === undefined || !own().connections.has(peerId)) throw unreachable('There is no connection.')
+    if (other.alive) return other
+    await wait(REQUEST_TIMEOUT_MS)
+    throw unreachable('No answer.')
+  }
+  return {
+    get self() {
+      return { peerId: own().peerId, addrs: () => [] }
+    },
+    isConnected: (peerId) => own().connections.has(peerId),
+    async handle(_protocol, _options, handler) {
+      own().answer = handler
+    },
+    async connect({ peerId }) {
+      const [self, other] = [own(), lines.get(peerId)]
+      if (self.connections.has(peerId)) return
+      if (other === undefined || !other.alive || other.isBehindNat) {
+        await wait(DIAL_TIMEOUT_MS)
+        throw unreachable('It cannot be dialled.')
+      }
+      // TCP, noise, yamux and identify: four more round trips, about 2 KB each way.
+      await wait(8 * delayMs(self, other, wires))
+      await travel(self, other, CONNECT_BYTES)
+      await travel(other, self, CONNECT_BYTES)
+      if (!self.alive || !other.alive || self.connections.has(peerId)) return
+      self.connections.add(peerId)
+      other.connections.add(self.peerId)
+      self.onConnected(peerId)
+      other.onConnected(self.peerId)
+    },
+    async ping(peerId) {
+      const [self, other] = [own(), await partner(peerId)]
+      const rttMs = send(self, other, PING_BYTES, wires) + send(other, self, PING_BYTES, wires)
+      await wait(rttMs)
+      return rttMs
+    },
+    async request({ peerId }, _protocol, body) {
+      const [self, other] = [own(), await partner(peerId)]
+      await travel(self, other, body.length + REQUEST_BYTES)
+      const from = { remotePeer: self.peerId, remoteIsLocal: false }
+      // A copy, as a socket would make.
+      const answered = other.alive ? await other.answer?.(body.slice(), from) : undefined
+      if (answered === undefined) throw unreachable('The peer is gone.')
+      await travel(other, self, answered.length + REQUEST_BYTES)
+      return answered
+    },
+  }
+}
+
+/** Counts the bytes; ms until they have left the one and reached the other. */
+function send(from: Line, to: Line, bytes: number, wires: Wires): number {
+  const nowMs = wires.clock.monotonicMs()
+  from.upFreeMs = Math.max(nowMs, from.upFreeMs) + bytes / UP_BYTES_PER_MS
+  from.sentBytes += bytes
+  to.receivedBytes += bytes
+  return from.upFreeMs - nowMs + delayMs(from, to, wires)
+}
+
+function delayMs(a: Line, b: Line, { random }: Wires): number {
+  return 2 + Math.hypot(a.place[0] - b.place[0], a.place[1] - b.place[1]) * (1 + random() / 10)
+}
+
+function unreachable(what: string): LlmNodeError {
+  return new LlmNodeError('PEER_UNREACHABLE', what)
 }

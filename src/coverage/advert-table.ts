@@ -73,6 +73,8 @@ export interface AdvertTableOptions {
 
 interface Held extends AdvertEntry {
   readonly link: Uint8Array
+  /** The address key in hex. */
+  readonly key: string
   readonly noticedSilence: boolean
 }
 
@@ -132,6 +134,7 @@ class Table implements AdvertTable {
       if (!isRoom) return 'full'
     }
     this.#put({
+      key: toHex(advert.addressKey),
       advert,
       bytes: new Uint8Array(bytes),
       id,
@@ -236,7 +239,7 @@ class Table implements AdvertTable {
   }
 
   #put(entry: Held): void {
-    const key = toHex(entry.advert.addressKey)
+    const { key } = entry
     const before = this.#byKey.get(key)
     if (before !== undefined && before.id !== entry.id) this.#keyById.delete(before.id)
     this.#byKey.set(key, entry)

@@ -83,6 +83,13 @@ interface Outgoing {
   readonly offer: boolean
 }
 
+/** A heartbeat to pass on, and who told it. */
+interface Beat {
+  readonly entry: AdvertEntry
+  readonly from: string
+  readonly item: GossipItem
+}
+
 class Exchange implements Gossip {
   readonly neighbours = new Set<string>()
   readonly #deps: GossipDeps
@@ -92,7 +99,7 @@ class Exchange implements Gossip {
   /** For each neighbour: what to tell it, by hex address key. */
   readonly #outbox = new Map<string, Map<string, Outgoing>>()
   /** Heartbeats to pass on to all who asked for them, and from whom each came. */
-  readonly #beats = new Map<AdvertEntry['id'], string | undefined>()
+  readonly #beats = new Map<AdvertEntry['id'], string>()
   /** Whom each neighbour wants to know of. */
   readonly #reaches = new Map<string, Reach>()
   #cancelTimer: (() => void) | undefined
@@ -107,6 +114,10 @@ class Exchange implements Gossip {
     this.#intake = createIntake({
       ...deps,
       onNews: (addressKey, change, from) => this.spread(addressKey, change, { except: from }),
+      onBeat: (id, from) => {
+        this.#beats.set(id, from)
+        this.#flushWithin(PATIENT_MS)
+      },
     })
   }
 
@@ -132,11 +143,6 @@ class Exchange implements Gossip {
     if (this.#stopped || entry === undefined) return
     const key = toHex(addressKey)
     const isOwn = key === this.#ownKey
-    if (change === 'heartbeat' && !isOwn) {
-      this.#beats.set(entry.id, options.except)
-      this.#flushWithin(PATIENT_MS)
-      return
-    }
     const nPeers = this.#deps.table.size
     const offer = change === 'advert' && !isOwn && this.#isLarge()
     for (const peerId of this.#receivers(entry, change, { ...options, isOwn })) {
@@ -189,7 +195,8 @@ class Exchange implements Gossip {
     this.#cancelTimer?.()
     this.#cancelTimer = undefined
     this.#flushMs = Number.POSITIVE_INFINITY
-    const messages = [...this.neighbours].map((peerId) => this.#newsFor(peerId))
+    const beats = this.#beatsNow()
+    const messages = [...this.neighbours].map((peerId) => this.#newsFor(peerId, beats))
     this.#outbox.clear()
     this.#beats.clear()
     await Promise.all(
@@ -204,7 +211,20 @@ class Exchange implements Gossip {
     )
   }
 
-  #newsFor(peerId: string): { readonly peerId: string; readonly items: GossipItem[]; readonly lines: DigestLine[] } {
+  #beatsNow(): Beat[] {
+    const { table } = this.#deps
+    const nowMs = this.#nowMs()
+    return [...this.#beats].flatMap(([id, from]) => {
+      const entry = table.byId(id)
+      if (entry?.heartbeat === undefined) return []
+      return { entry, from, item: { kind: 'heartbeat', ageMs: table.ageMs(entry, nowMs), bytes: entry.heartbeat } }
+    })
+  }
+
+  #newsFor(
+    peerId: string,
+    beats: readonly Beat[],
+  ): { readonly peerId: string; readonly items: GossipItem[]; readonly lines: DigestLine[] } {
     const { table, feeds } = this.#deps
     const items: GossipItem[] = []
     const lines: DigestLine[] = []
@@ -215,11 +235,8 @@ class Exchange implements Gossip {
       else items.push(...this.#itemsOf(entry, change))
     }
     if (!feeds.isFed(peerId)) return { peerId, items, lines }
-    const nowMs = this.#nowMs()
-    for (const [id, from] of this.#beats) {
-      const entry = from === peerId ? undefined : table.byId(id)
-      if (entry?.heartbeat === undefined || entry.advert.peerId === peerId || !this.#isFor(peerId, entry)) continue
-      items.push({ kind: 'heartbeat', ageMs: table.ageMs(entry, nowMs), bytes: entry.heartbeat })
+    for (const { entry, from, item } of beats) {
+      if (from !== peerId && entry.advert.peerId !== peerId && this.#isFor(peerId, entry)) items.push(item)
     }
     return { peerId, items, lines }
   }

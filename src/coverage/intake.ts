@@ -48,6 +48,8 @@ export interface IntakeDeps {
   readonly onChange: () => void
   /** To tell on. */
   readonly onNews: (addressKey: Uint8Array, change: Change, from: string) => void
+  /** A heartbeat of the advert with this id. */
+  readonly onBeat: (advertId: string, from: string) => void
 }
 
 export function createIntake(deps: IntakeDeps): Intake {
@@ -141,7 +143,7 @@ class Checked implements Intake {
   }
 
   #takeHeartbeat({ ageMs, bytes }: GossipItem, from: string, wants: string[]): boolean {
-    const { table, onNews } = this.#deps
+    const { table, onBeat } = this.#deps
     const verdict = table.addHeartbeat(bytes, ageMs, this.#nowMs())
     const id = toHex(bytes.subarray(0, 8))
     if (verdict === 'unknown' && ageMs < coverageLimits.maxAgeMs) {
@@ -149,7 +151,7 @@ class Checked implements Intake {
     }
     const entry = table.byId(id)
     if (verdict !== 'new' || entry === undefined) return false
-    onNews(entry.advert.addressKey, 'heartbeat', from)
+    onBeat(id, from)
     return true
   }
 
