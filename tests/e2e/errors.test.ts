@@ -144,6 +144,28 @@ test('an unknown model: a folder without one, a server without one', async () =>
   await server.close()
 })
 
+test('a server that wants an account', async () => {
+  const server = await createFaultServer(demoModel, { fault: () => ({ status: 401 }) })
+  const says = /The source refuses config\.json \(401\)/
+  await expectFailure(setup('none', server.url, '--layers', '0-3'), { code: 'DOWNLOAD_FAILED', exitCode: 4, says })
+})
+
+test('a GPU that is demanded where there is none: before anything is fetched', async () => {
+  const says = /CUDA cannot be used: .+ is not beside .+\./
+  const failure = { code: 'ENGINE_UNAVAILABLE', exitCode: 3, says }
+  const words = setup('gpu', demoModel, '--layers', 'all', '--provider', 'cuda')
+  await expectFailure(words, failure)
+  expect(await readdir(sandbox.home('gpu')).catch(() => [])).not.toContain('models')
+  await expectFailure(['ask', 'hi', '--solo', '--home', home], failure, { LLM_NODE_PROVIDER: 'cuda' })
+})
+
+test('an answer that the model cannot hold: at once, not after looking for peers', async () => {
+  const says = /Prompt and answer would take \d+ tokens; demo-qwen3 holds 2048/
+  const words = ['ask', 'hi', '--home', home, ...local, '--max-tokens', '2048']
+  // "Looking for peers" before it would be a failure here.
+  await expectFailure(words, { code: 'CONTEXT_TOO_LONG', exitCode: 2, says })
+})
+
 test('ports in use, one home twice, and what a node that runs alone cannot do', async () => {
   const { port, server } = await occupyPort()
   const inUse = { code: 'PORT_IN_USE', exitCode: 3, says: new RegExp(`${port}\\b`) }
