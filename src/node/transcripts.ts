@@ -78,8 +78,9 @@ class TranscriptFiles implements Transcripts {
     write(head)
     return {
       add(ids) {
-        waiting.push(...ids)
-        if (waiting.length === ids.length) void work.then(writeWaiting)
+        const wasEmpty = waiting.length === 0
+        waiting = wasEmpty ? [...ids] : waiting.concat(ids)
+        if (wasEmpty) void work.then(writeWaiting)
       },
       async flush() {
         await work
