@@ -23,7 +23,12 @@ export function LayerMap({ model, compact = false }: { model: CoverageModel; com
       <Replicas replicas={model.replicas} />
       <ul class="map-rows">
         {shown.map((holder) => (
-          <Row key={`${holder.address} ${holder.span.start}`} holder={holder} nLayers={nLayers} />
+          <Row
+            key={`${holder.address} ${holder.span.start}`}
+            holder={holder}
+            nLayers={nLayers}
+            name={holder.self ? texts.thisNode : nameOf(holder.address)}
+          />
         ))}
       </ul>
       {sorted.length > shown.length && (
@@ -72,9 +77,14 @@ function replicasText(replicas: readonly number[]): string {
   return replicas.map((n, layer) => texts.coverage.replica(layer, n)).join('; ')
 }
 
-const Row = memo(function Row({ holder, nLayers }: { holder: Holder; nLayers: number }) {
+interface RowProps {
+  readonly holder: Holder
+  readonly nLayers: number
+  readonly name: string
+}
+
+const Row = memo(function Row({ holder, nLayers, name }: RowProps) {
   const { address, span, state, self } = holder
-  const name = self ? texts.thisNode : nameOf(address)
   const label = texts.coverage.holder(name, formatSpan(span), texts.states[state] ?? state)
   const place = { left: `${(span.start / nLayers) * 100}%`, width: `${((span.end - span.start) / nLayers) * 100}%` }
   return (
@@ -87,4 +97,17 @@ const Row = memo(function Row({ holder, nLayers }: { holder: Holder; nLayers: nu
       </span>
     </li>
   )
-})
+}, isSame)
+
+/** Each event brings new objects; most rows say what they said. */
+function isSame(one: RowProps, other: RowProps): boolean {
+  const [a, b] = [one.holder, other.holder]
+  const sameSpan = a.span.start === b.span.start && a.span.end === b.span.end
+  return (
+    sameSpan &&
+    a.state === b.state &&
+    a.address === b.address &&
+    one.nLayers === other.nLayers &&
+    one.name === other.name
+  )
+}
