@@ -27,12 +27,13 @@ interface Turns {
   readonly decodeMs: Record<number, number[]>
   readonly prefillMs: number[]
   rssMB: number
+  kvMB: number
 }
 
 /** An engine in its process, asked one thing at a time. */
 class Engine {
   readonly name: Name
-  readonly turns: Turns = { decodeMs: {}, prefillMs: [], rssMB: 0 }
+  readonly turns: Turns = { decodeMs: {}, prefillMs: [], rssMB: 0, kvMB: 0 }
   readonly #child: ChildProcess
 
   constructor(name: Name) {
@@ -54,7 +55,7 @@ class Engine {
   }
 
   async close(): Promise<void> {
-    this.turns.rssMB = ((await this.#ask({ do: 'memory' })) as { rssMB: number }).rssMB
+    Object.assign(this.turns, await this.#ask({ do: 'memory' }))
     const ended = new Promise((resolve) => this.#child.once('exit', resolve))
     this.#child.send({ do: 'close' } satisfies EngineRequest)
     await ended
@@ -123,6 +124,7 @@ function reportThreads(threads: number, results: ReadonlyMap<Name, Turns>): Reco
     figures[`prefillTps_${name}_${threads}`] = tps
     if (turns !== theirs) figures[`prefillRatio_${name}_${threads}`] = prefillRatio
     figures[`rssMB_${name}_${threads}`] = turns.rssMB
+    if (turns !== theirs) figures[`kvMB_${name}_${threads}`] = turns.kvMB
   }
   return figures
 }
@@ -176,9 +178,15 @@ function summary(
 ): Record<string, number> {
   const of = (key: string) => figures[`${key}_${threads}`] ?? Number.NaN
   const share = (name: 'q4' | 'i8') => weightsMB(models[name], name) / of(`decodeMs128_${name}`) / readGBs
+  /** engine.md §7: at most 1.2. */
+  const rssShare = (name: 'q4' | 'i8') =>
+    of(`rssMB_${name}`) / (weightsMB(models[name], name) + of(`kvMB_${name}`) + 120)
   for (const name of ['q4', 'i8'] as const) {
     const mb = weightsMB(models[name], name).toFixed(0)
-    console.log(`${name}: ${mb} MB of weights a token, ${(100 * share(name)).toFixed(0)} % of the memory limit at 128`)
+    console.log(
+      `${name}: ${mb} MB of weights a token, ${(100 * share(name)).toFixed(0)} % of the memory limit at 128; ` +
+        `RSS is ${rssShare(name).toFixed(2)} of weights, KV and 120 MB`,
+    )
   }
   const best = (context: number) => Math.max(of(`decodeRatio${context}_q4`), of(`decodeRatio${context}_i8`))
   return {
@@ -190,6 +198,8 @@ function summary(
     memoryLimitShare: share('i8'),
     rssMB_q4: of('rssMB_q4'),
     rssMB_i8: of('rssMB_i8'),
+    rssShare_q4: rssShare('q4'),
+    rssShare_i8: rssShare('i8'),
   }
 }
 
