@@ -59,8 +59,9 @@ export function createPace<Session extends object>(clock: Clock): Pace<Session> 
       const sessions = [...away.keys(), ...waiting]
       const known = sessions.flatMap((session) => tookMs.get(session) ?? [])
       if (known.length === 0 || runMs === 0) return sessions.length
-      const meanMs = known.reduce((sum, ms) => sum + ms, 0) / known.length
-      return Math.ceil(sessions.length / (1 + Math.round(meanMs / runMs)))
+      // The lower median: where the others' run here was what kept one away, most of them were quick.
+      const usualMs = known.sort((a, b) => a - b)[(known.length - 1) >> 1] ?? 0
+      return Math.ceil(sessions.length / (1 + Math.round(usualMs / runMs)))
     },
     expected(again) {
       clearTimeout(timer)

@@ -28,6 +28,16 @@ describe('how many sessions a run should take', () => {
     expect(pace.share(sessions)).toBe(8)
   })
 
+  test('all, when the first ran alone and the others kept it away', () => {
+    const { sessions, pace, pass } = createStage()
+    const [first, rest] = [sessions.slice(0, 1), sessions.slice(1)]
+    pace.ran(first, 30)
+    pass(40)
+    pace.ran(rest, 40)
+    for (const session of sessions) pace.came(session)
+    expect(pace.share(sessions)).toBe(8)
+  })
+
   test('every n-th in a pipeline of n nodes', () => {
     const { sessions, pace, round } = createStage()
     round(sessions, 40, 43)
