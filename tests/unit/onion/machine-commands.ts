@@ -131,7 +131,7 @@ const answerCommand = (entryIndex: number, steps: readonly Step[], request: Uint
     if (entry === undefined || !hops.some(({ role }) => role === 'answer')) return
     noteNeighbours(machine, entry, hops)
     const liars = () =>
-      hops.some((hop) => machine.lies.has(machine.nodes.findIndex(({ peerId }) => peerId === hop.peerId)))
+      hops.some((hop) => machine.liars.has(machine.nodes.findIndex(({ peerId }) => peerId === hop.peerId)))
     const asked = async () => {
       const circuit = await entry.service.openAnswer(hops, { signal: new AbortController().signal })
       const pieces: Uint8Array[] = []
@@ -167,7 +167,7 @@ const forwardCommand = (which: number, nRows: number, back: number): Command =>
     const answer = open.ring.forward({ pos, hidden, want: nRows }).then(({ hidden: rows }: RingResult) => {
       if (Buffer.compare(Buffer.from(rows.buffer), Buffer.from(expected.buffer)) === 0) return
       // A hop that lies about its rows cannot be seen through by the circuit; nothing else may change them.
-      if (open.hops.some((hop) => machine.lies.has(machine.nodes.findIndex((node) => node.peerId === hop.peerId))))
+      if (open.hops.some((hop) => machine.liars.has(machine.nodes.findIndex((node) => node.peerId === hop.peerId))))
         return
       machine.broken.push(`wrong rows came out of a ring of ${open.hops.length} hops`)
     })
@@ -230,8 +230,9 @@ const mischiefCommand = (kind: Parameters<Mischief['plan']>[0], after: number): 
   command(`${kind}(after ${after} frames)`, ({ mischief }) => mischief.plan(kind, after))
 
 const lieCommand = (hop: number, times: number): Command =>
-  command(`lie(${hop}, ${times} times)`, ({ lies }) => {
+  command(`lie(${hop}, ${times} times)`, ({ lies, liars }) => {
     lies.set(N_ENTRIES + (hop % N_HOPS), times)
+    liars.add(N_ENTRIES + (hop % N_HOPS))
   })
 
 const refuseCommand = (hop: number, how: number): Command =>

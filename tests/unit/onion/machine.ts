@@ -35,6 +35,8 @@ export interface Machine {
   readonly pending: Promise<unknown>[]
   /** Lies that hop `index` may still tell under its own keys. */
   readonly lies: Map<number, number>
+  /** Who has ever been told to lie. */
+  readonly liars: Set<number>
 }
 
 export const N_ENTRIES = 2
@@ -92,6 +94,7 @@ export function createMachine(seed: number): Machine {
     mischief: scheduler,
     pending: [],
     lies,
+    liars: new Set(),
   }
 }
 
