@@ -136,10 +136,10 @@ class RouteAttempts implements Attempts {
     this.#proven = false
     const { numericsClass, profile } = plan
     const before = this.#pinned
+    // What began over several classes may go on over any.
+    if (before !== undefined && (before.numericsClass === undefined || before.numericsClass === numericsClass)) return
     this.#pinned = { numericsClass, profile, maxContext: before?.maxContext ?? chain.maxContext }
-    if (before !== undefined && before.numericsClass !== undefined && before.numericsClass !== numericsClass) {
-      this.#tell({ type: 'changed' })
-    }
+    if (before !== undefined) this.#tell({ type: 'changed' })
   }
 
   async open(signal: AbortSignal, { longRope } = { longRope: false }): Promise<OpenedChain> {

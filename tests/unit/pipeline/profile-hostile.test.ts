@@ -165,5 +165,5 @@ test('profiles hold in a hostile swarm, also of circuits that are built ahead', 
     { numRuns: 400 },
   )
   // The swarms were not so bad that nothing was ever tried.
-  expect(answers).toBeGreaterThan(100)
+  expect(answers).toBeGreaterThan(40)
 })
