@@ -2,7 +2,7 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { type CliProcess, spawnCli } from '../e2e/cli.ts'
+import { type CliProcess, runCli, spawnCli } from '../e2e/cli.ts'
 import { startApiNode } from '../integration/api-helpers.ts'
 import { createCleanup, temporaryFolder } from '../integration/p2p-helpers.ts'
 import { seriousIssues } from './axe.ts'
@@ -65,6 +65,8 @@ describe.skipIf(!hasChromium)('commands with a page', () => {
     expect(problems).toEqual([])
     expect(page.complaints).toEqual([])
     expect(page.url()).not.toContain('token')
+    const shown = JSON.parse((await runCli(['web', '--home', home, '--json'])).stdout)
+    expect(shown).toMatchObject({ schema: 'llm-node/web/1', url: expect.stringMatching(/\/#token=[0-9a-f]{48}$/) })
     const config = JSON.parse(await readFile(join(home, 'config.json'), 'utf8'))
     expect(config.models).toMatchObject([{ name: 'demo-qwen3', layers: '8-11', ends: true }])
   })
