@@ -3,6 +3,7 @@ import { stat } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { join } from 'node:path'
 import { afterEach, describe, expect, it } from 'vitest'
+import { relayLimits } from '../../src/base/limits-reach.ts'
 import { createSecret } from '../../src/base/secret.ts'
 import { setSetting } from '../../src/node/config-edit.ts'
 import { loadConfig, locateHome } from '../../src/node/home.ts'
@@ -74,6 +75,31 @@ describe('a private network', () => {
     const a = await startMember()
     expect(a.target.addrs).toHaveLength(1)
     expect(a.target.addrs[0]).toContain('/tcp/')
+  })
+
+  it('lets nobody in through a relay, neither its own nor a foreign one', async () => {
+    const key = newKey()
+    const network = networkVersion('closed', key.reveal())
+    const own = { network, preSharedKey: key, transports: ['tcp', 'quic'] as const }
+    const relay = await startPeer(cleanup, { ...own, vouched: true, relay: relayLimits.bootstrap })
+    const hidden = await startPeer(cleanup, { ...own, bootstrap: relay.bootstrap })
+    const addrs = await eventually(() => {
+      const relayed = hidden.node.self.addrs().filter((addr) => addr.includes('/p2p-circuit'))
+      return relayed.length > 0 && relayed
+    }, 5_000)
+    const target = { peerId: hidden.node.self.peerId, addrs }
+    const outsider = await startPeer(cleanup, { network: 'closed', transports: ['tcp', 'quic'] })
+    await expect(outsider.node.connect(target, { signal })).rejects.toMatchObject({ code: 'PEER_UNREACHABLE' })
+    // An open relay takes no member in, so nothing leads from there to one.
+    const open = await startPeer(cleanup, { vouched: true, relay: relayLimits.bootstrap })
+    await expect(hidden.node.meet(open.bootstrap[0] ?? '', { signal })).rejects.toMatchObject({
+      code: 'PEER_UNREACHABLE',
+    })
+    // The same way is open to a member, with the key on both legs: the check above can fail.
+    const member = await startPeer(cleanup, { ...own })
+    await member.node.connect(target, { signal })
+    expect(member.node.connectionTo(hidden.node.self.peerId)?.transport).toBe('relay')
+    expect(relay.node.connections().some(({ peerId }) => peerId === outsider.node.self.peerId)).toBe(false)
   })
 
   it('says nothing that a socket could read', async () => {
