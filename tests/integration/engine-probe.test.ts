@@ -20,7 +20,7 @@ test.each(recipeIds)('%s: every rule of exactness holds on this machine', async 
 
 test('to find out takes less than a second', async () => {
   const times: number[] = []
-  // The processor's time and the best of three: other tests run beside this one. Alone it takes 0.2 s.
+  // The processor's time and the best of three: other tests run beside this one. It takes 0.3 s.
   for (let i = 0; i < 3; i++) {
     const start = process.cpuUsage()
     await examineWith(openOrt, 'i8/1', 'cpu')
