@@ -97,7 +97,7 @@ describe('auto', () => {
         await Promise.all(relays.map(stop))
       },
     })
-    const { error, result } = await dying.ask({ ...short, maxTokens: 12, profile: 'auto' })
+    const { error, result } = await dying.ask({ ...short, maxTokens: 12, profile: 'auto', suspendMs: 0 })
     expect(killed).toBe(true)
     expect(result).toBeUndefined()
     expect(error?.code).toBe('NO_RELAY')
