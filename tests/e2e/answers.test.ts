@@ -49,7 +49,7 @@ test('through relays: the answer comes, and nothing at the answering node names 
   expect(result).toMatchObject({ profile: 'guarded', via: { address: answering.address, tokens: 12 } })
   const { generations } = await swarm.get<{ generations: GenerationBody[] }>('answering', '/api/generations')
   const [generation] = generations
-  expect(generation).toMatchObject({ model: expect.stringContaining('demo-qwen3'), tokens: 12 })
+  expect(generation).toMatchObject({ tokens: 12, state: 'done' })
   const { address, peerId } = await runJson<{ address: string; peerId: string }>([
     'id',
     '--home',
