@@ -130,8 +130,6 @@ const answerCommand = (entryIndex: number, steps: readonly Step[], request: Uint
     })
     if (entry === undefined || !hops.some(({ role }) => role === 'answer')) return
     noteNeighbours(machine, entry, hops)
-    const liars = () =>
-      hops.some((hop) => machine.liars.has(machine.nodes.findIndex(({ peerId }) => peerId === hop.peerId)))
     const asked = async () => {
       const circuit = await entry.service.openAnswer(hops, { signal: new AbortController().signal })
       const pieces: Uint8Array[] = []
@@ -139,12 +137,18 @@ const answerCommand = (entryIndex: number, steps: readonly Step[], request: Uint
       const got = Buffer.concat(pieces)
       const { beginning, length } = expectedEcho(request)
       const isRight = got.length === length && Buffer.compare(got.subarray(0, beginning.length), beginning) === 0
-      if (!isRight && !liars()) machine.broken.push(`a wrong answer of ${got.length} bytes came out`)
+      if (!isRight && !hasLiar(machine, hops)) machine.broken.push(`a wrong answer of ${got.length} bytes came out`)
     }
     machine.pending.push(expectOwnError(machine, asked()))
   })
 
 const nameOf = (steps: readonly Step[]) => steps.map(({ node, computes }) => `${computes ? 'c' : 'r'}${node}`).join(' ')
+
+/** Who computes or answers can lie and nobody on the circuit sees it; a relay can change nothing unseen. */
+function hasLiar({ nodes, liars }: Machine, hops: readonly HopTarget[]): boolean {
+  const told = hops.filter(({ role }) => role !== 'relay').map(({ peerId }) => peerId)
+  return nodes.some((node, index) => liars.has(index) && told.includes(node.peerId))
+}
 
 /** Errors of ours are how things fail; any other one is a fault of the code. */
 function expectOwnError(machine: Machine, promise: Promise<unknown>): Promise<void> {
@@ -166,9 +170,7 @@ const forwardCommand = (which: number, nRows: number, back: number): Command =>
     const expected = open.layers(pos, hidden)
     const answer = open.ring.forward({ pos, hidden, want: nRows }).then(({ hidden: rows }: RingResult) => {
       if (Buffer.compare(Buffer.from(rows.buffer), Buffer.from(expected.buffer)) === 0) return
-      // A hop that lies about its rows cannot be seen through by the circuit; nothing else may change them.
-      if (open.hops.some((hop) => machine.liars.has(machine.nodes.findIndex((node) => node.peerId === hop.peerId))))
-        return
+      if (hasLiar(machine, open.hops)) return
       machine.broken.push(`wrong rows came out of a ring of ${open.hops.length} hops`)
     })
     machine.pending.push(expectOwnError(machine, answer))
