@@ -30,7 +30,8 @@ export interface SwarmCoreOptions {
 }
 
 export interface SwarmCoreDeps {
-  readonly peer: Pick<PeerNode, 'self' | 'isConnected' | 'connect' | 'ping' | 'request' | 'handle'>
+  readonly peer: Pick<PeerNode, 'self' | 'isConnected' | 'connect' | 'ping' | 'request' | 'handle'> &
+    Partial<Pick<PeerNode, 'connectionTo'>>
   readonly identity: Pick<Identity, 'addressKey' | 'peerId' | 'sign'>
   readonly book: Pick<ContactBook, 'own' | 'get' | 'accept' | 'onPublished'>
   readonly sequence: SequenceCounter
@@ -68,7 +69,8 @@ export async function createSwarmCore(options: SwarmCoreOptions, deps: SwarmCore
   const shared = { table, feeds, book, clock, timers, random, logger, onChange }
   const gossip = await createGossip(network, { ...shared, node: peer, ownKey, onSelf })
   const trips = createRoundTrips()
-  const sources: SwarmSources = { table, book, ownKey, isConnected, rttMs: (peerId) => trips.get(peerId) }
+  const isDirect = (peerId: string) => (peer.connectionTo?.(peerId)?.transport ?? 'relay') !== 'relay'
+  const sources: SwarmSources = { table, book, ownKey, isConnected, isDirect, rttMs: (peerId) => trips.get(peerId) }
   const neighbours = () => neighboursOf(sources, clock.monotonicMs())
   const spread: Gossip['spread'] = (key, change, spreading) => gossip.spread(key, change, spreading)
   const own = createOwnAdvert({ network, version }, { ...shared, identity, sequence, neighbours, spread })

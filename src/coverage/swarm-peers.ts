@@ -36,6 +36,8 @@ export interface SwarmSources {
   readonly book: Pick<ContactBook, 'own' | 'get'>
   readonly ownKey: Uint8Array
   readonly isConnected: (peerId: string) => boolean
+  /** Connected, and not through a relay. */
+  readonly isDirect: (peerId: string) => boolean
   readonly rttMs: (peerId: string) => number | null
 }
 
@@ -85,7 +87,8 @@ export function layerHolders(
           numericsClass: toHex(serving.numericsClass),
           decodeMs: serving.decodeMs,
           freeKvTokens: serving.freeKvTokens,
-          relayed: advert.reachability === 'relayed',
+          // On a LAN the link is direct, whatever the way in from outside.
+          relayed: advert.reachability === 'relayed' && !sources.isDirect(advert.peerId),
           rttMs: self ? 0 : sources.rttMs(advert.peerId),
           neighbourRttMs: neighbourRtts(advert, addressByNode),
         }

@@ -31,7 +31,7 @@ export async function peerOptions(
  * Multiaddrs to listen on: TCP and QUIC, on one port. Without a port of its own in the configuration: 5561, or any free one
  * when that is taken. QUIC is left out where its port is not free.
  */
-export async function listenAddresses({ host, port }: Pick<Config['network'], 'host' | 'port'>): Promise<string[]> {
+async function listenAddresses({ host, port }: Pick<Config['network'], 'host' | 'port'>): Promise<string[]> {
   if (isIP(host) === 0) {
     throw new LlmNodeError('BAD_INPUT', `"${host}" is no IP address to listen on.`, {
       hint: 'Write an address of this machine, or 0.0.0.0 for all of them.',
