@@ -10,7 +10,7 @@ import { createSimClock } from './sim-clock.ts'
 import { createSimNetwork } from './sim-network.ts'
 import { createSimNode, type Honesty, MODEL_ID, RECIPE, type SimNode, type SimWorld } from './sim-node.ts'
 
-export const N_LAYERS = 32
+const N_LAYERS = 32
 const MINUTE = 60_000
 /** Half of the nodes are replaced in an hour. */
 const LEAVE_PER_MS = Math.LN2 / (60 * MINUTE)
