@@ -1,4 +1,5 @@
 /** Strings that others choose, and a large swarm, on the real pages. */
+import { availableParallelism, loadavg } from 'node:os'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { createCleanup } from '../integration/p2p-helpers.ts'
 import { hasChromium, keepScreenshot, startBrowser, type TestBrowser } from './browser.ts'
@@ -100,12 +101,23 @@ describe.skipIf(!hasChromium)('the pages', () => {
       for (const peer of moved.slice(0, 5)) node.events.publish({ type: 'peer', data: peer })
       node.events.publish({ type: 'coverage', data: toldModel(80, moved) })
     }, 250)
+    const devtools = await page.context().newCDPSession(page)
+    await devtools.send('Performance.enable', { timeDomain: 'threadTicks' })
+    const computedS = async () => {
+      const { metrics } = await devtools.send('Performance.getMetrics')
+      return metrics.find(({ name }) => name === 'TaskDuration')?.value ?? Number.NaN
+    }
+    const beforeS = await computedS()
     const rates: number[] = []
     // The best of three seconds: other tests compute on the same two cores.
     for (let second = 0; second < 3; second++) rates.push(await page.evaluate(countFrames))
     clearInterval(storm)
+    const frames = rates.reduce((sum, rate) => sum + rate, 0)
+    // What the page itself computes leaves room for that many, however busy the machine is.
+    expect(frames / ((await computedS()) - beforeS)).toBeGreaterThanOrEqual(30)
     await keepScreenshot(page, 'coverage-large')
-    expect(Math.max(...rates)).toBeGreaterThanOrEqual(30)
+    const isQuiet = (loadavg()[0] ?? 0) <= 3 * availableParallelism()
+    if (isQuiet) expect(Math.max(...rates)).toBeGreaterThanOrEqual(30)
     expect(page.complaints).toEqual([])
   })
 })
