@@ -20,6 +20,27 @@ describe('a chat request', () => {
     ['presence_penalty', { presence_penalty: 2 }, { sampling: { presencePenalty: 2 } }],
     ['ignore_eos', { ignore_eos: true }, { ignoreEnd: true }],
     ['a profile', { llm_node: { profile: 'guarded' } }, { profile: 'guarded' }],
+    [
+      'how an answer is looked after',
+      {
+        llm_node: {
+          resume: 'gen-1',
+          persist: false,
+          exact: false,
+          hedge: true,
+          first_token_ms: 5,
+          total_ms: 7,
+          wait_ms: 0,
+        },
+      },
+      {
+        resume: 'gen-1',
+        run: {
+          ...{ persist: false, exact: false, hedge: true, totalMs: 7, suspendMs: 0 },
+          patience: { firstTokenMs: 5, tokenMs: undefined },
+        },
+      },
+    ],
     ['seed', { seed: -5 }, { sampling: { seed: -5 } }],
     ['stop, one', { stop: 'x' }, { stop: ['x'] }],
     ['stop, some', { stop: ['x', 'y'] }, { stop: ['x', 'y'] }],
