@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import type { NetcheckBody } from '../api/types.ts'
 import type { Config } from '../base/config.ts'
 import { linkLimits, reachabilityLimits } from '../base/limits-reach.ts'
@@ -29,9 +30,7 @@ export async function netcheckVisit(
       deadline.addEventListener('abort', () => resolve(), { once: true })
       look()
     })
-    await new Promise((resolve) => {
-      setTimeout(resolve, signal.aborted ? 0 : MORE_MS)
-    })
+    await delay(MORE_MS, undefined, { signal }).catch(() => {})
     return await netcheck({ peer, config, private: config.network.private }, signal)
   })
 }

@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import type { PeerBody } from '../api/types.ts'
 import { fromHex } from '../base/bytes.ts'
 import type { Config } from '../base/config.ts'
@@ -65,8 +66,7 @@ async function seekHolders(
   signal: AbortSignal,
 ): Promise<void> {
   for (;;) {
-    const pause = AbortSignal.any([signal, AbortSignal.timeout(SEEK_MS)])
-    await new Promise((resolve) => pause.addEventListener('abort', resolve, { once: true }))
+    await delay(SEEK_MS, undefined, { signal }).catch(() => {})
     if (signal.aborted) return
     if (peer.connections().length === 0) continue
     if ((await swarm.seek(fromHex(modelIdHex), SEEK_LAYERS, { signal })) > 0) return
