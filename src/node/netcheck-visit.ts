@@ -24,7 +24,7 @@ export async function netcheckVisit(
     const deadline = AbortSignal.any([signal, AbortSignal.timeout(reachabilityLimits.provenMs + 5_000)])
     await new Promise<void>((resolve) => {
       const look = () => {
-        if (peer.reachability().word !== 'unknown') resolve()
+        if (deadline.aborted || peer.reachability().word !== 'unknown') resolve()
       }
       peer.onReachability(look)
       deadline.addEventListener('abort', () => resolve(), { once: true })
