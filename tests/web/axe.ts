@@ -9,10 +9,6 @@ const path = createRequire(import.meta.url).resolve('axe-core/axe.min.js')
 export async function seriousIssues(page: Page, rules?: readonly string[]): Promise<string[]> {
   await page.evaluate(await readFile(path, 'utf8'))
   const { violations } = await page.evaluate(async (only): Promise<AxeResults> => {
-    // Colours on the way from one to another are nobody's.
-    await Promise.all(
-      document.getAnimations().map((each) => (each.effect?.getTiming().iterations === 1 ? each.finished : null)),
-    )
     const { axe } = globalThis as unknown as { axe: { run(options: object): Promise<AxeResults> } }
     return axe.run(only === undefined ? {} : { runOnly: only })
   }, rules)
