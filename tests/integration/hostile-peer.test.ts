@@ -8,7 +8,7 @@ import { eventually } from '../e2e/swarm.ts'
 import { ATTACKS, createHostileScene, type HostileScene } from '../helpers/hostile/hostile.ts'
 
 /** What a collection leaves behind differs by so much without any attack. */
-const HEAP_NOISE_BYTES = 8 * 1_048_576
+const HEAP_NOISE_BYTES = 4 * 1_048_576
 let scene: HostileScene
 
 beforeAll(async () => {

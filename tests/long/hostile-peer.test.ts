@@ -3,7 +3,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import { eventually } from '../e2e/swarm.ts'
 import { ATTACKS, type AttackReport, createHostileScene, type HostileScene } from '../helpers/hostile/hostile.ts'
 
-const HEAP_NOISE_BYTES = 8 * 1_048_576
+const HEAP_NOISE_BYTES = 4 * 1_048_576
 const CONNECTS = 10_000
 let scene: HostileScene
 const reports: AttackReport[] = []
