@@ -365,5 +365,7 @@ export const coverageLimits = {
   itemsPerSecond: 100,
   /** Items that are no valid records before a sender is not listened to for a while. */
   badItems: 16,
+  /** In which half of that is forgotten: a fault now and then is no attack. */
+  badHalfLifeMs: 600_000,
   ignoreMs: 600_000,
 } as const

@@ -4,13 +4,18 @@ import { coverageLimits } from '../base/limits.ts'
 export interface SenderQuotas {
   /** How many of `wanted` items may be looked at now; they count as used. 0 while the sender is not listened to. */
   take(peerId: string, wanted: number, nowMs: number): number
-  /** An item of this sender was forged or malformed. */
+  /**
+   * An item of this sender was forged or malformed. That is this node's own evidence, and the only one that counts: what
+   * others say about a peer is never listened to. Half of it is forgotten every badHalfLifeMs.
+   */
   reportBad(peerId: string, nowMs: number): void
 }
 
 interface Bucket {
   tokens: number
+  /** Bad items, those long ago counted less, as of badMs. */
   bad: number
+  badMs: number
   atMs: number
   deafUntilMs: number
 }
@@ -21,7 +26,13 @@ const SENDERS = 1_024
 export function createSenderQuotas(): SenderQuotas {
   const buckets = new Map<string, Bucket>()
   const bucketOf = (peerId: string, nowMs: number): Bucket => {
-    const bucket = buckets.get(peerId) ?? { tokens: coverageLimits.itemsBurst, bad: 0, atMs: nowMs, deafUntilMs: 0 }
+    const bucket = buckets.get(peerId) ?? {
+      tokens: coverageLimits.itemsBurst,
+      bad: 0,
+      badMs: nowMs,
+      atMs: nowMs,
+      deafUntilMs: 0,
+    }
     const passedS = Math.max(0, nowMs - bucket.atMs) / 1_000
     bucket.tokens = Math.min(coverageLimits.itemsBurst, bucket.tokens + passedS * coverageLimits.itemsPerSecond)
     bucket.atMs = nowMs
@@ -40,7 +51,8 @@ export function createSenderQuotas(): SenderQuotas {
     },
     reportBad(peerId, nowMs) {
       const bucket = bucketOf(peerId, nowMs)
-      bucket.bad++
+      bucket.bad = bucket.bad * 0.5 ** ((nowMs - bucket.badMs) / coverageLimits.badHalfLifeMs) + 1
+      bucket.badMs = nowMs
       if (bucket.bad < coverageLimits.badItems) return
       bucket.bad = 0
       bucket.deafUntilMs = nowMs + coverageLimits.ignoreMs

@@ -36,12 +36,16 @@ describe('in a crowd', () => {
   })
 
   it('two nodes that are near each other keep nearly the same ones, and all nodes together everybody', () => {
-    const all = Array.from({ length: 2_000 }, () => advertOf(0, 4))
-    const keptAt = (position: number) => all.filter((advert) => isWithin(advert, reachOf(all, position)))
-    const shared = keptAt(0x12340000).filter((advert) => keptAt(0x12340001).includes(advert))
+    const all = Array.from({ length: 500 }, () => advertOf(0, 4))
+    const keptAt = (position: number) => {
+      const reach = reachOf(all, position)
+      return all.filter((advert) => isWithin(advert, reach))
+    }
+    const near = keptAt(0x12340001)
+    const shared = keptAt(0x12340000).filter((advert) => near.includes(advert))
     expect(shared.length).toBeGreaterThanOrEqual(15)
-    const somewhere = new Set(Array.from({ length: 600 }, () => keptAt(random() * 2 ** 32)).flat())
-    expect(somewhere.size).toBeGreaterThan(1_900)
+    const somewhere = new Set(Array.from({ length: 150 }, () => keptAt(random() * 2 ** 32)).flat())
+    expect(somewhere.size).toBeGreaterThan(470)
   })
 
   it('judges how many there are by those it keeps', () => {
