@@ -55,12 +55,12 @@ export interface Attempts {
   open(signal: AbortSignal, options?: { readonly longRope: boolean }): Promise<OpenedChain>
   /**
    * Another chain beside the one in use, with as few of its hops as possible; undefined when all would be the same, or it
-   * cannot be built now. Blames nobody. `without`: addresses that must not be on it; `disjoint`: nor any of the way in
-   * use; `roomy`: only where there is room for many more.
+   * cannot be built now. Blames nobody. `without`: addresses that must not be on it; `roomy`: only where
+   * there is room for many more.
    */
   beside(
     signal: AbortSignal,
-    options?: { readonly without?: ReadonlySet<string>; readonly disjoint?: boolean; readonly roomy?: boolean },
+    options?: { readonly without?: ReadonlySet<string>; readonly roomy?: boolean },
   ): Promise<OpenedChain | undefined>
   /** Nothing on its way has failed lately. */
   isSound(opened: OpenedChain): boolean
@@ -169,19 +169,14 @@ class RouteAttempts implements Attempts {
 
   async beside(
     signal: AbortSignal,
-    {
-      without,
-      disjoint = false,
-      roomy = false,
-    }: { without?: ReadonlySet<string>; disjoint?: boolean; readonly roomy?: boolean } = {},
+    { without, disjoint = false, roomy = false }: { without?: ReadonlySet<string>; readonly roomy?: boolean } = {},
   ): Promise<OpenedChain | undefined> {
     const inUse = new Set(this.#plan?.route?.hops.map(({ holder }) => holder.address))
     if (inUse.size === 0) return undefined
-    const excluded = new Set([...(without ?? []), ...(disjoint ? inUse : [])])
     try {
       const shared = (address: string | null) => (address !== null && inUse.has(address) ? SHARED_MS : 0)
       const penaltyMs = (from: string | null, to: string | null) => this.#exclusions.penaltyMs(from, to) + shared(to)
-      const plan = this.#planWith({ penaltyMs, penalised: undefined, excluded })
+      const plan = this.#planWith({ penaltyMs, penalised: undefined, excluded: without })
       const hops = plan.route?.hops ?? []
       const isOther = hops.some(({ holder }) => !inUse.has(holder.address))
       const roomTokens = roomy ? plan.maxContext * pipelineLimits.spareRoom : 0

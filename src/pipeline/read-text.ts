@@ -25,7 +25,7 @@ interface ReadAnswer {
 }
 
 /** The same as progress of an answer that has so many tokens. */
-export function* progressOf(news: readonly WayNews[], index: number): Generator<TextProgress> {
+function* progressOf(news: readonly WayNews[], index: number): Generator<TextProgress> {
   for (const each of news) yield { ...each, index }
 }
 
