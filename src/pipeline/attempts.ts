@@ -169,7 +169,7 @@ class RouteAttempts implements Attempts {
 
   async beside(
     signal: AbortSignal,
-    { without, disjoint = false, roomy = false }: { without?: ReadonlySet<string>; readonly roomy?: boolean } = {},
+    { without, roomy = false }: { without?: ReadonlySet<string>; roomy?: boolean } = {},
   ): Promise<OpenedChain | undefined> {
     const inUse = new Set(this.#plan?.route?.hops.map(({ holder }) => holder.address))
     if (inUse.size === 0) return undefined
