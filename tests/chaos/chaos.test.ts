@@ -10,7 +10,7 @@ beforeAll(async () => {
 afterAll(() => swarm?.close())
 
 const cases: readonly ChaosCase[] = [
-  { span: 'first', fault: { kind: 'prefill', nth: 2, does: 'die' } },
+  { span: 'first', fault: { kind: 'prefill', nth: 1, does: 'die' } },
   { span: 'middle', fault: { kind: 'decode', nth: 20, does: 'stop' } },
   { span: 'last', fault: { kind: 'decode', nth: 5, does: 'infinite' } },
   { span: 'first', fault: { kind: 'frame', nth: 30, does: 'corrupt' } },

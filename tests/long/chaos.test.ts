@@ -22,7 +22,6 @@ interface Line {
 const phases: readonly (readonly [ChaosCase['fault']['kind'], number])[] = [
   ['open', 1],
   ['prefill', 1],
-  ['prefill', 3],
   ['decode', 1],
   ['decode', 15],
   ['draft', 1],
