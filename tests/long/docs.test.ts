@@ -2,7 +2,7 @@
 import { cp, mkdir, readFile, symlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest'
 import { createFileServer, type FileServer } from '../../src/shard/file-server.ts'
 import { createSandbox, demoModel, runCli, type Sandbox, spawnCli } from '../e2e/cli.ts'
 
@@ -60,6 +60,9 @@ test.each(['guide', 'operations', 'troubleshooting'])('%s.md: every command work
   const run = (words: readonly string[]) => runCli(words, { env })
   if (document !== 'guide') await run(['setup', '--yes'])
   const isRunning = async () => (await run(['status'])).code === 0
+  onTestFinished(async () => {
+    if (await isRunning()) await run(['stop'])
+  })
   for (const { line, words } of await commandsOf(document)) {
     const text = words.join(' ')
     const [verb = ''] = words
@@ -86,5 +89,4 @@ test.each(['guide', 'operations', 'troubleshooting'])('%s.md: every command work
     const { code, stdout, stderr } = await run(words)
     expect(mayFind[verb] ?? [0], `${line}\n${stdout}${stderr}`).toContain(code)
   }
-  if (await isRunning()) await run(['stop'])
 })

@@ -32,7 +32,11 @@ export const planCommand: CommandModule<GlobalArguments, PlanArguments> = {
     addSwarmOptions(yargs)
       .option('model', { type: 'string', describe: 'Repository, http(s) folder or folder (default: the demo model)' })
       .option('recipe', { type: 'string', choices: ['i8', 'q4', 'q8', 'f32'], describe: 'How weights are kept' })
-      .option('ends', { type: 'boolean', default: true, describe: 'Count embedding, head and tokenizer, to ask (--no-ends: do not)' })
+      .option('ends', {
+        type: 'boolean',
+        default: true,
+        describe: 'Count embedding, head and tokenizer, to ask (--no-ends: do not)',
+      })
       .option('measure', { type: 'boolean', default: true, describe: 'Measure speeds (--no-measure: sizes alone)' })
       .option('alone', { type: 'boolean', default: false, describe: 'Do not look at the swarm' }),
   async handler(argv) {
