@@ -53,7 +53,8 @@ export function createSenderQuotas(): SenderQuotas {
       const bucket = bucketOf(peerId, nowMs)
       bucket.bad = bucket.bad * 0.5 ** ((nowMs - bucket.badMs) / coverageLimits.badHalfLifeMs) + 1
       bucket.badMs = nowMs
-      if (bucket.bad < coverageLimits.badItems) return
+      // Strictly: of items that come within seconds a little is forgotten, too.
+      if (bucket.bad <= coverageLimits.badItems - 1) return
       bucket.bad = 0
       bucket.deafUntilMs = nowMs + coverageLimits.ignoreMs
     },

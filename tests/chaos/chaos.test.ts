@@ -14,13 +14,13 @@ const cases: readonly ChaosCase[] = [
   { span: 'middle', fault: { kind: 'decode', nth: 20, does: 'stop' } },
   { span: 'last', fault: { kind: 'decode', nth: 5, does: 'infinite' } },
   { span: 'first', fault: { kind: 'frame', nth: 30, does: 'corrupt' } },
-  { span: 'middle', fault: { kind: 'open', nth: 1, does: 'leave' } },
+  { span: 'middle', fault: { kind: 'decode', nth: 1, does: 'leave' } },
   { span: 'last', fault: { kind: 'decode', nth: 10, does: 'stall' } },
 ]
 
 test.each(cases)('$span: $fault.does at $fault.kind $fault.nth', async (each) => {
-  const { result, struck } = await swarm.run(each)
-  const { text, tokens, logitsSha256, finishReason } = swarm.undisturbed
+  const { result, undisturbed, struck } = await swarm.run(each)
+  const { text, tokens, logitsSha256, finishReason } = undisturbed
   expect(struck).toBe(true)
   expect(result).toMatchObject({ text, tokens, logitsSha256, finishReason, exact: true })
 })

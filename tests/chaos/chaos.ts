@@ -5,8 +5,8 @@ import type { AskRequest, AskResult, CoverageBody } from '../../src/api/types.ts
 import { connectAdmin } from '../../src/node/admin-client.ts'
 import type { Fault } from '../../src/node/faults.ts'
 import { locateHome } from '../../src/node/home.ts'
-import type { StartedNode } from '../e2e/cli.ts'
-import { createSwarm, eventually, type Swarm } from '../e2e/swarm.ts'
+import { runJson, type StartedNode } from '../e2e/cli.ts'
+import { createSwarm, eventually, oneThread, type Swarm } from '../e2e/swarm.ts'
 
 export const spans = ['first', 'middle', 'last'] as const
 export type SpanName = (typeof spans)[number]
@@ -19,6 +19,8 @@ export interface ChaosCase {
 
 export interface ChaosOutcome {
   readonly result: AskResult
+  /** The same question to one process that holds everything. */
+  readonly undisturbed: AskResult
   /** The fault happened. */
   readonly struck: boolean
   /** Longest wait between two pieces of text, the first included. */
@@ -26,20 +28,14 @@ export interface ChaosOutcome {
 }
 
 export interface ChaosSwarm {
-  /** The answer when nothing breaks. */
-  readonly undisturbed: AskResult
   run(each: ChaosCase): Promise<ChaosOutcome>
   close(): Promise<void>
 }
 
-/** Long enough for several chunks of prefill; the answer repeats itself, so that tokens are guessed ahead. */
-const request = {
-  prompt: `${'A swarm holds the layers of a model and passes rows on. '.repeat(40)}Tell a story.`,
-  temperature: 0,
-  maxTokens: 120,
-  ignoreEnd: true,
-  logitsDigest: true,
-} as AskRequest
+/** Another one each time: nothing of its prompt is there already. Its answer repeats itself, so tokens are guessed ahead. */
+const questionOf = (number: number) =>
+  `Question ${number}. ${'A swarm holds the layers of a model and passes rows on. '.repeat(20)}Tell a story.`
+const maxTokens = 120
 
 export async function createChaosSwarm(): Promise<ChaosSwarm> {
   const swarm = await createSwarm()
@@ -50,6 +46,7 @@ export async function createChaosSwarm(): Promise<ChaosSwarm> {
   await Promise.all([
     ...names.map((name) => swarm.setup(name, '--layers', layersOf[spanOf(name)], '--no-ends')),
     swarm.setup('entry', '--layers', 'none'),
+    swarm.setup('whole', '--layers', 'all'),
   ])
   const start = async (name: string) => {
     nodes.set(name, await swarm.start(name, '--test-faults', fileOf(spanOf(name)), '--log-level', 'silent'))
@@ -62,18 +59,18 @@ export async function createChaosSwarm(): Promise<ChaosSwarm> {
     if (replicas.length < 12 || replicas.some((count) => count < 2)) throw new Error(`replicas: ${replicas}`)
   }
   await eventually(whole, 60_000)
-  const { result: undisturbed } = await ask(swarm)
+  let asked = 0
   return {
-    undisturbed,
     async run({ span, fault }) {
       const file = fileOf(span)
       await rm(`${file}.struck`, { force: true })
       // The spaces make it another text than the last time.
       await writeFile(file, JSON.stringify(fault) + ' '.repeat(Math.floor(Math.random() * 64)))
       try {
-        const found = await ask(swarm)
+        const question = questionOf(asked++)
+        const found = await ask(swarm, question)
         const struck = await readFile(`${file}.struck`, 'utf8').catch(() => undefined)
-        return { ...found, struck: struck !== undefined }
+        return { ...found, undisturbed: await askAlone(swarm, question), struck: struck !== undefined }
       } finally {
         await rm(file, { force: true })
         await mend(nodes, span, start)
@@ -112,7 +109,13 @@ async function isStopped(pid: number): Promise<boolean> {
   return /\) T /.test(stat)
 }
 
-async function ask(swarm: Swarm): Promise<{ result: AskResult; gapMs: number }> {
+function askAlone(swarm: Swarm, question: string): Promise<AskResult> {
+  const how = ['--temperature', '0', '--max-tokens', String(maxTokens), '--ignore-end', '--logits-digest']
+  return runJson(['ask', question, '--home', swarm.sandbox.home('whole'), '--solo', ...oneThread, ...how])
+}
+
+async function ask(swarm: Swarm, prompt: string): Promise<{ result: AskResult; gapMs: number }> {
+  const request = { prompt, temperature: 0, maxTokens, ignoreEnd: true, logitsDigest: true } as AskRequest
   const admin = await connectAdmin(locateHome(swarm.sandbox.home('entry'), {}))
   let lastMs = performance.now()
   let gapMs = 0

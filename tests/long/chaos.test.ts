@@ -72,9 +72,9 @@ test(`${goal} hops lost, and no answer with them`, async () => {
   for (let at = lost(); lost() < goal && performance.now() < deadlineMs; at++) {
     const each = cases[at % cases.length]
     if (each === undefined) break
-    const { result, struck, gapMs } = await swarm.run(each)
+    const { result, undisturbed, struck, gapMs } = await swarm.run(each)
     if (!struck) continue
-    const { text, tokens, logitsSha256 } = swarm.undisturbed
+    const { text, tokens, logitsSha256 } = undisturbed
     const same =
       JSON.stringify([result.text, result.tokens, result.logitsSha256]) === JSON.stringify([text, tokens, logitsSha256])
     const line = lines[each.fault.does] ?? { runs: 0, survived: 0, gapsMs: [] }

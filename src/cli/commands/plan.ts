@@ -35,7 +35,7 @@ export const planCommand: CommandModule<GlobalArguments, PlanArguments> = {
       .option('ends', {
         type: 'boolean',
         default: true,
-        describe: 'Count embedding, head and tokenizer, to ask (--no-ends: do not)',
+        describe: 'Count embedding, head and tokenizer, to ask; --no-ends: do not',
       })
       .option('measure', { type: 'boolean', default: true, describe: 'Measure speeds (--no-measure: sizes alone)' })
       .option('alone', { type: 'boolean', default: false, describe: 'Do not look at the swarm' }),
