@@ -22,6 +22,7 @@ export default defineConfig({
           include: ['tests/e2e/**/*.test.ts', 'tests/chaos/**/*.test.ts'],
           testTimeout: 180_000,
           hookTimeout: 120_000,
+          fileParallelism: false,
         },
       },
       {
