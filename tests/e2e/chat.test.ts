@@ -22,7 +22,7 @@ afterAll(() => sandbox?.close())
 
 test('lines on stdin are turns of one chat', async () => {
   const { answer } = await expectedAnswer('What is llm-node?')
-  const child = spawn(process.execPath, [entryPoint, 'chat', ...home])
+  const child = spawn(process.execPath, [entryPoint, 'chat', '--temperature', '0', ...home])
   let shown = ''
   child.stdout.setEncoding('utf8').on('data', (chunk: string) => {
     shown += chunk
@@ -41,7 +41,7 @@ test('without a node it says how to start one', async () => {
 test.skipIf(unavailable !== null)(
   `in a terminal, Ctrl-D ends it${unavailable === null ? '' : ` (${unavailable})`}`,
   async () => {
-    const terminal = await openTerminal(['chat', ...home])
+    const terminal = await openTerminal(['chat', '--temperature', '0', ...home])
     try {
       await terminal.shows(/^>/m)
       await terminal.type('What is llm-node?')

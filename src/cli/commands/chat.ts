@@ -10,6 +10,7 @@ import { readAnswer } from './ask.ts'
 interface ChatArguments extends GlobalArguments {
   model?: string | undefined
   system?: string | undefined
+  temperature?: number | undefined
   profile?: AskRequest['profile']
 }
 
@@ -22,6 +23,7 @@ export const chatCommand: CommandModule<GlobalArguments, ChatArguments> = {
     yargs
       .option('model', { type: 'string', describe: 'Which model, when the node holds several' })
       .option('system', { type: 'string', describe: 'System message' })
+      .option('temperature', { type: 'number', describe: '0: always the most likely token' })
       .option('profile', {
         choices: ['auto', 'direct', 'guarded', 'trusted', 'local-only'] as const,
         describe: 'Who may see what: guarded hides who asks, trusted and local-only also what',
@@ -57,7 +59,7 @@ export const chatCommand: CommandModule<GlobalArguments, ChatArguments> = {
   },
 }
 
-interface Turn extends Pick<ChatArguments, 'model' | 'profile' | 'debug'> {
+interface Turn extends Pick<ChatArguments, 'model' | 'temperature' | 'profile' | 'debug'> {
   readonly messages: Messages
   readonly text: string
   readonly signal: AbortSignal
@@ -66,7 +68,8 @@ interface Turn extends Pick<ChatArguments, 'model' | 'profile' | 'debug'> {
 /** The chat after this turn; as it was before when there was no answer. */
 async function takeTurn(admin: AdminClient, turn: Turn): Promise<Messages> {
   const messages: Messages = [...turn.messages, { role: 'user', content: turn.text }]
-  const request = { messages, model: turn.model, profile: turn.profile } as AskRequest
+  const { model, temperature, profile } = turn
+  const request = { messages, model, temperature, profile } as AskRequest
   try {
     const { text } = await readAnswer(admin.ask(request, turn.signal), { quiet: false })
     return [...messages, { role: 'assistant', content: text }]
