@@ -102,7 +102,11 @@ test.skipIf(unavailable !== null)(
       transport: 'relay',
       reachability: 'relayed',
     })
-    expect(await run<PingBody>('anna', 'ping', ben.address)).toMatchObject({ path: 'relay', reachability: 'relayed' })
+    // The word travels with the next advert, and a path that was just proven may still be changing hands.
+    await eventually(async () => {
+      const found = await run<PingBody>('anna', 'ping', ben.address)
+      expect(found).toMatchObject({ path: 'relay', reachability: 'relayed' })
+    }, 30_000)
     await eventually(async () => {
       const found = await run<PingBody>('ben', 'ping', outsider.address)
       expect(found).toMatchObject({ path: 'direct', reachability: 'public' })
