@@ -4,7 +4,7 @@ import type { Logger } from '../base/logger.ts'
 import { formatSpan, type Span } from '../base/span.ts'
 import { fitLayers } from '../coverage/fit.ts'
 import { decideMove, type Move, moveDelayMs } from '../coverage/rebalance.ts'
-import { detectMachine, type Machine } from './detect.ts'
+import type { MachineNow } from './detect.ts'
 import { type Home, loadConfig } from './home.ts'
 import type { LayerService } from './layer-service.ts'
 import type { LoadedModel } from './load-model.ts'
@@ -13,7 +13,7 @@ import { figuresOfSpec } from './model-figures.ts'
 import type { NodeParts } from './parts.ts'
 import { createOthersLoad, type PauseReason, pauseReason } from './pause-reasons.ts'
 import { setupModel } from './setup.ts'
-import { shareOf } from './share.ts'
+import { detectShareNow } from './share.ts'
 import { assignedOf } from './swarm-glance.ts'
 
 /** Looks after a running node: when it serves, and whether other layers would help the swarm more (swarm.md §4). */
@@ -33,7 +33,7 @@ export interface CareDeps {
   readonly service: LayerService
   readonly clock: Clock
   readonly logger: Logger
-  detect(folder: string): Promise<Machine>
+  detect: typeof detectShareNow
   othersLoad(): number
   /** In [0, 1). */
   random(): number
@@ -47,7 +47,7 @@ const IDLE_MS = 600_000
 
 export function realCareDeps(): Pick<CareDeps, 'detect' | 'othersLoad' | 'random' | 'fetch'> {
   return {
-    detect: (folder) => detectMachine({ folder }),
+    detect: detectShareNow,
     othersLoad: createOthersLoad(),
     random: Math.random,
     fetch: setupModel,
@@ -99,12 +99,19 @@ class Caretaker implements Care {
     await this.look()
   }
 
-  /** One look after the other: a move takes minutes. */
+  /** Whether to serve is decided at once, all else one look after the other: a move takes minutes. */
   look(): Promise<void> {
-    const { logger } = this.#deps
-    const pausing = this.#decidePause().catch((err) => logger.warn({ err }, 'whether to serve could not be decided'))
+    const { logger, detect } = this.#deps
+    const machine = detect(this.#home, this.#parts.config)
+    const failed = (err: unknown) => logger.warn({ err }, 'looking after the node failed')
+    const pausing = machine.then((now) => this.#decidePause(now)).catch(failed)
     if (this.#moving !== null || this.#stopping.signal.aborted) return pausing
-    this.#work = pausing.then(() => this.#makeRoom()).then(() => this.#lookForMoves())
+    this.#work = Promise.all([machine, pausing, this.#work])
+      .then(async ([now]) => {
+        await this.#makeRoom(now)
+        await this.#lookForMoves(now)
+      })
+      .catch(failed)
     return this.#work
   }
 
@@ -114,10 +121,9 @@ class Caretaker implements Care {
     await this.#work
   }
 
-  async #decidePause(): Promise<void> {
-    const { service, logger, detect, othersLoad } = this.#deps
+  async #decidePause({ battery }: MachineNow): Promise<void> {
+    const { service, logger, othersLoad } = this.#deps
     const { care } = this.#parts.config
-    const { battery } = await detect(this.#home.modelsFolder)
     const before = this.#reason
     this.#reason = pauseReason(care, {
       asked: this.#asked,
@@ -132,12 +138,11 @@ class Caretaker implements Care {
   }
 
   /** When memory is short, the model that has been idle longest is put away; never a pinned one, never the last. */
-  async #makeRoom(): Promise<void> {
-    const { service, clock, detect, logger } = this.#deps
-    const { models, config } = this.#parts
+  async #makeRoom({ memory }: MachineNow): Promise<void> {
+    const { service, clock, logger } = this.#deps
+    const { models } = this.#parts
     const nowMs = clock.monotonicMs()
     for (const model of models) if (service.isUsed(model)) this.#usedMs.set(model.entry.folder, nowMs)
-    const { memory } = shareOf(await detect(this.#home.modelsFolder), config, 0)
     if (memory.freeBytes >= SHORT_MEMORY * memory.totalBytes || models.length < 2) return
     const lastUseMs = ({ entry: { folder } }: LoadedModel) =>
       this.#usedMs.get(folder) ?? this.#since.get(folder) ?? nowMs
@@ -152,22 +157,20 @@ class Caretaker implements Care {
     await service.putAway(idlest, reason)
   }
 
-  async #lookForMoves(): Promise<void> {
+  async #lookForMoves(machine: MachineNow): Promise<void> {
     const { config, models } = this.#parts
     if (!config.care.move || this.#reason !== null) return
     for (const model of [...models]) {
       if (model.entry.pinned || model.layers === undefined) continue
-      const move = await this.#decide(model)
+      const move = this.#decide(model, machine)
       if (move === undefined) this.#planned.delete(model.entry.folder)
       else if (this.#isDue(model.entry.folder)) await this.#make(model, move)
     }
   }
 
-  async #decide({ entry, holding, layers, askable }: LoadedModel): Promise<Move | undefined> {
-    if (layers === undefined) return undefined
-    const { swarm, identity, config } = this.#parts
+  #decide({ entry, holding, askable }: LoadedModel, machine: MachineNow): Move | undefined {
+    const { swarm, identity } = this.#parts
     const peers = assignedOf(swarm.holders(holding.modelId, holding.recipe))
-    const machine = shareOf(await this.#deps.detect(this.#home.modelsFolder), config, 0)
     const { clock } = this.#deps
     return decideMove(peers, {
       self: identity.address,
@@ -213,7 +216,7 @@ class Caretaker implements Care {
 /** Layers that this machine has room for, counting what they take already. */
 function fitsHere(
   { spec, recipe, layers }: Pick<LoadedModel['holding'], 'spec' | 'recipe' | 'layers'>,
-  machine: Machine,
+  machine: MachineNow,
   ends: boolean,
 ): number {
   const figures = figuresOfSpec(spec, recipe)

@@ -50,19 +50,26 @@ export interface DetectOptions {
   readonly folder: string
 }
 
+/** What changes while a node runs. */
+export type MachineNow = Pick<Machine, 'memory' | 'disk' | 'battery'>
+
 const GPU_TOOL_MS = 2_000
 
 /** Reads only; takes milliseconds, up to 2 s where nvidia-smi is slow. Never throws: what cannot be read is left out. */
 export async function detectMachine(options: DetectOptions): Promise<Machine> {
   const root = options.root ?? '/'
-  const [cpu, memory, disk, gpus, battery] = await Promise.all([
+  const [now, cpu, gpus] = await Promise.all([
+    detectNow(options),
     detectCpu(root, options.root === undefined),
-    detectMemory(root),
-    detectDisk(options.folder),
     detectGpus(root, options.root === undefined),
-    detectBattery(root),
   ])
-  return { cpu, memory, disk, gpus, battery }
+  return { ...now, cpu, gpus }
+}
+
+/** Without processor and graphics cards, which stay: takes milliseconds, starts no program. Never throws. */
+export async function detectNow({ root = '/', folder }: DetectOptions): Promise<MachineNow> {
+  const [memory, disk, battery] = await Promise.all([detectMemory(root), detectDisk(folder), detectBattery(root)])
+  return { memory, disk, battery }
 }
 
 async function detectCpu(root: string, real: boolean): Promise<Machine['cpu']> {

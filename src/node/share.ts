@@ -1,7 +1,7 @@
 import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Config } from '../base/config.ts'
-import { detectMachine, detectMemory, type Machine, type MemoryNow } from './detect.ts'
+import { detectMachine, detectMemory, detectNow, type Machine, type MachineNow, type MemoryNow } from './detect.ts'
 import type { Home } from './home.ts'
 
 /** What of a machine its owner leaves to the node (config `share`). */
@@ -12,22 +12,41 @@ const MIB = 1_048_576
 export async function detectShare(home: Home, config: Pick<Config, 'share' | 'engine'>): Promise<Machine> {
   const [machine, usedBytes] = await Promise.all([
     detectMachine({ folder: home.modelsFolder }),
-    config.share.diskMiB === null ? 0 : folderBytes(home.modelsFolder),
+    usedByModels(home, config),
   ])
   return shareOf(machine, config, usedBytes)
 }
 
+/** The same of what changes while a node runs. */
+export async function detectShareNow(home: Home, config: Pick<Config, 'share'>): Promise<MachineNow> {
+  const [machine, usedBytes] = await Promise.all([detectNow({ folder: home.modelsFolder }), usedByModels(home, config)])
+  return shareOfNow(machine, config, usedBytes)
+}
+
 /** Pure. `usedBytes`: what the node's models take of the disk already. */
 export function shareOf(machine: Machine, config: Pick<Config, 'share' | 'engine'>, usedBytes: number): Machine {
+  const { cpu } = machine
+  const cores = Math.min(cpu.cores, config.engine.threads ?? cpu.cores)
+  return { ...machine, ...shareOfNow(machine, config, usedBytes), cpu: { ...cpu, cores } }
+}
+
+function shareOfNow(
+  { memory, disk, battery }: MachineNow,
+  config: Pick<Config, 'share'>,
+  usedBytes: number,
+): MachineNow {
   const { diskMiB } = config.share
-  const { cpu, disk } = machine
   const left = diskMiB === null ? Number.POSITIVE_INFINITY : Math.max(0, diskMiB * MIB - usedBytes)
   return {
-    ...machine,
-    cpu: { ...cpu, cores: Math.min(cpu.cores, config.engine.threads ?? cpu.cores) },
-    memory: shareOfMemory(machine.memory, config, 0),
+    memory: shareOfMemory(memory, config, 0),
     disk: disk === null ? null : { ...disk, freeBytes: Math.min(disk.freeBytes, left) },
+    battery,
   }
+}
+
+/** Counted only where a share of the disk is set. */
+async function usedByModels(home: Home, { share }: Pick<Config, 'share'>): Promise<number> {
+  return share.diskMiB === null ? 0 : folderBytes(home.modelsFolder)
 }
 
 /** Memory for the moment before something is loaded; what this process has taken counts against its share. */
