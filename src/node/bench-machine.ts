@@ -3,11 +3,11 @@ import { parseRecipe } from '../shard/recipe.ts'
 import { surveyModel } from '../shard/survey.ts'
 import type { Machine } from './detect.ts'
 import { estimateSpeed } from './estimate.ts'
+import { fitHere } from './fit-here.ts'
 import { type Home, loadConfig, prepareHome } from './home.ts'
 import { type MachineSpeed, measureSpeed } from './machine-speed.ts'
 import { figuresOf } from './model-figures.ts'
 import { bundledModel, modelName, openSource } from './model-source.ts'
-import { fitOf } from './plan.ts'
 import { detectShare } from './share.ts'
 
 export interface RecipeSpeed extends Pick<MachineSpeed, 'measured' | 'layer'> {
@@ -48,7 +48,7 @@ export async function benchMachine(
     const figures = figuresOf(survey, parseRecipe(recipe))
     const { solo } = estimateSpeed({
       nLayers,
-      fits: fitOf(figures, survey, machine, true).layers,
+      fits: fitHere({ figures, spec: survey.spec, machine, ends: true }).layers,
       own: speed.layer.decodeMs,
       headShare: figures.ends.memoryBytes / figures.layer.packedBytes,
       span: null,

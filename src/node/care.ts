@@ -1,14 +1,13 @@
 import type { Clock } from '../base/clock.ts'
-import { downloadLimits, onionLimits } from '../base/limits.ts'
+import { onionLimits } from '../base/limits.ts'
 import type { Logger } from '../base/logger.ts'
 import { formatSpan, type Span } from '../base/span.ts'
-import { fitLayers } from '../coverage/fit.ts'
 import { decideMove, type Move, moveDelayMs } from '../coverage/rebalance.ts'
 import type { MachineNow } from './detect.ts'
+import { fitHere } from './fit-here.ts'
 import { type Home, loadConfig } from './home.ts'
 import type { LayerService } from './layer-service.ts'
 import type { LoadedModel } from './load-model.ts'
-import { kvTokensWanted, processBytes } from './memory-check.ts'
 import { figuresOfSpec } from './model-figures.ts'
 import type { NodeParts } from './parts.ts'
 import { createOthersLoad, type PauseReason, pauseReason } from './pause-reasons.ts'
@@ -220,15 +219,7 @@ function fitsHere(
   ends: boolean,
 ): number {
   const figures = figuresOfSpec(spec, recipe)
-  const held = [...layers.values()].reduce((sum, { bytes }) => sum + bytes, 0)
-  const diskBytes = (machine.disk?.freeBytes ?? Number.POSITIVE_INFINITY) + held - downloadLimits.diskSpareBytes
-  return fitLayers({
-    nLayers: spec.nLayers,
-    layer: figures.layer,
-    ends: ends ? { memoryBytes: figures.ends.memoryBytes, diskBytes: 0 } : null,
-    kvTokens: kvTokensWanted(spec),
-    processBytes,
-    memoryBytes: machine.memory.totalBytes,
-    diskBytes: Math.max(0, diskBytes),
-  }).layers
+  const endsBytes = ends ? figures.ends.packedBytes : 0
+  const heldBytes = [...layers.values()].reduce((sum, { bytes }) => sum + bytes, endsBytes)
+  return fitHere({ figures, spec, machine, ends, heldBytes }).layers
 }

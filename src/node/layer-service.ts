@@ -4,6 +4,7 @@ import { isLlmNodeError } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
 import type { ServingState } from '../coverage/map.ts'
 import type { Home } from './home.ts'
+import { isInUse } from './in-use.ts'
 import { type LoadedModel, loadModel } from './load-model.ts'
 import type { NodeParts } from './parts.ts'
 import { servingOf } from './serving.ts'
@@ -42,7 +43,6 @@ export interface LayerService {
 const UNDER_WAY: ReadonlySet<string> = new Set(['starting', 'running', 'suspended'])
 const DRAIN_MS = 120_000
 const DRAIN_LOOK_MS = 200
-/** A session that has not stepped for so long belongs to a chat whose user is reading: its next turn takes another route. */
 const QUIET_MS = 5_000
 
 export function createLayerService(parts: NodeParts, home: Home, deps: { logger: Logger }): LayerService {
@@ -103,11 +103,7 @@ class Service implements LayerService {
   }
 
   isUsed({ name, holding }: LoadedModel): boolean {
-    const { hops, generations } = this.#parts
-    return (
-      hops.sessions.some(({ modelId, quietMs }) => modelId === holding.modelIdHex && quietMs < QUIET_MS) ||
-      generations.list().some(({ model, state }) => model === name && UNDER_WAY.has(state))
-    )
+    return isInUse(this.#parts, QUIET_MS, { name, modelIdHex: holding.modelIdHex })
   }
 
   async putAway(model: LoadedModel, reason: string): Promise<void> {

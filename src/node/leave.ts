@@ -1,10 +1,10 @@
 import { pipelineLimits } from '../base/limits.ts'
 import { sleep } from '../base/sleep.ts'
+import { isInUse } from './in-use.ts'
 import type { LayerService } from './layer-service.ts'
 import type { NodeParts } from './parts.ts'
 
 const LOOK_MS = 50
-/** A session without a step for so long belongs to a chat whose user reads: its next turn takes another route. */
 const QUIET_MS = 2_000
 
 /**
@@ -16,13 +16,10 @@ export async function leaveInOrder(
   service: Pick<LayerService, 'pause'>,
   signal: AbortSignal,
 ): Promise<void> {
-  const { hops, generations, idle } = parts
+  const { generations, idle } = parts
   generations.refuse()
   await idle.clear()
   await service.pause('it is stopping')
   const deadlineMs = performance.now() + pipelineLimits.leaveMs
-  const busy = () =>
-    hops.sessions.some(({ quietMs }) => quietMs < QUIET_MS) ||
-    generations.list().some(({ state }) => state === 'starting' || state === 'running')
-  while (busy() && !signal.aborted && performance.now() < deadlineMs) await sleep(LOOK_MS, signal)
+  while (isInUse(parts, QUIET_MS) && !signal.aborted && performance.now() < deadlineMs) await sleep(LOOK_MS, signal)
 }

@@ -30,12 +30,7 @@ export function figuresOf(survey: ModelSurvey, recipe: RecipeId): ModelFigures {
   const { rawBytes, packedBytes } = endsUnit(survey, recipe)
   return {
     layers,
-    layer: {
-      rawBytes: Math.max(...layers.map((layer) => layer.rawBytes)),
-      packedBytes: Math.max(...layers.map((layer) => layer.packedBytes)),
-      graphBytes: graphBytes(spec),
-      kvBytesPerToken: kvBytesPerPosition(spec),
-    },
+    layer: largest(layers, spec),
     ends: { rawBytes, packedBytes, memoryBytes: headBytes(spec, recipe) },
   }
 }
@@ -49,17 +44,21 @@ export function figuresOfSpec(spec: ModelSpec, recipe: RecipeId): ModelFigures {
   const [vocab = 0, hidden = 0] = spec.embedding.shape
   return {
     layers,
-    layer: {
-      rawBytes: Math.max(...layers.map((layer) => layer.rawBytes)),
-      packedBytes: Math.max(...layers.map((layer) => layer.packedBytes)),
-      graphBytes: graphBytes(spec),
-      kvBytesPerToken: kvBytesPerPosition(spec),
-    },
+    layer: largest(layers, spec),
     ends: {
       rawBytes: 2 * vocab * hidden * (spec.tiedEmbeddings ? 1 : 2),
       packedBytes: packedFileBytes(declareEnds(spec, recipe, 'BF16'), recipe),
       memoryBytes: headBytes(spec, recipe),
     },
+  }
+}
+
+function largest(layers: readonly LayerFigures[], spec: ModelSpec): ModelFigures['layer'] {
+  return {
+    rawBytes: Math.max(...layers.map(({ rawBytes }) => rawBytes)),
+    packedBytes: Math.max(...layers.map(({ packedBytes }) => packedBytes)),
+    graphBytes: graphBytes(spec),
+    kvBytesPerToken: kvBytesPerPosition(spec),
   }
 }
 

@@ -1,5 +1,5 @@
 import type { Config, ModelEntry } from '../base/config.ts'
-import { downloadLimits, onionLimits } from '../base/limits.ts'
+import { onionLimits } from '../base/limits.ts'
 import { createLogger } from '../base/logger.ts'
 import { type Span, spanLength } from '../base/span.ts'
 import { type Assigned, type Assignment, chooseWindow, layerThroughput } from '../coverage/assign.ts'
@@ -10,9 +10,9 @@ import { type ModelSurvey, surveyModel } from '../shard/survey.ts'
 import { defaultRecipe } from './default-recipe.ts'
 import type { Machine } from './detect.ts'
 import { estimateSpeed, type SpeedEstimate } from './estimate.ts'
+import { fitRequest } from './fit-here.ts'
 import { type Home, prepareHome } from './home.ts'
 import { isRemote, type MachineSpeed, measureDownload, measureSpeed, type SpeedRequest } from './machine-speed.ts'
-import { kvTokensWanted, processBytes } from './memory-check.ts'
 import { figuresOf, type ModelFigures } from './model-figures.ts'
 import { modelName, openSource } from './model-source.ts'
 import { reasonText } from './plan-words.ts'
@@ -131,7 +131,7 @@ export function planFor(facts: PlanFacts): Plan {
   const { survey, machine, glance, recipe, ends, sourceId, speed } = facts
   const { nLayers } = survey.spec
   const figures = figuresOf(survey, parseRecipe(recipe))
-  const request = fitRequest(figures, survey, machine, ends)
+  const request = fitRequest({ figures, spec: survey.spec, machine, ends })
   const fit = fitLayers(request)
   const layerHolders = glance.holders.get(parseRecipe(recipe)) ?? []
   const holders = assignedOf(layerHolders)
@@ -173,24 +173,6 @@ export function planFor(facts: PlanFacts): Plan {
       ),
     },
     cost,
-  }
-}
-
-/** How many layers fit this machine, and what stops more. Pure. */
-export function fitOf(figures: ModelFigures, survey: ModelSurvey, machine: Machine, ends: boolean): Fit {
-  return fitLayers(fitRequest(figures, survey, machine, ends))
-}
-
-function fitRequest(figures: ModelFigures, survey: ModelSurvey, machine: Machine, ends: boolean): FitRequest {
-  const { packedBytes, memoryBytes } = figures.ends
-  return {
-    nLayers: survey.spec.nLayers,
-    layer: figures.layer,
-    ends: ends ? { memoryBytes, diskBytes: packedBytes } : null,
-    kvTokens: kvTokensWanted(survey.spec),
-    processBytes,
-    memoryBytes: machine.memory.totalBytes,
-    diskBytes: Math.max(0, (machine.disk?.freeBytes ?? Number.POSITIVE_INFINITY) - downloadLimits.diskSpareBytes),
   }
 }
 
