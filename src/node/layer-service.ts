@@ -40,7 +40,6 @@ export interface LayerService {
   exchange(entry: ModelEntry, options: { signal: AbortSignal }): Promise<void>
 }
 
-const UNDER_WAY: ReadonlySet<string> = new Set(['starting', 'running', 'suspended'])
 const DRAIN_MS = 120_000
 const DRAIN_LOOK_MS = 200
 const QUIET_MS = 5_000
@@ -103,7 +102,11 @@ class Service implements LayerService {
   }
 
   isUsed({ name, holding }: LoadedModel): boolean {
-    return isInUse(this.#parts, QUIET_MS, { name, modelIdHex: holding.modelIdHex })
+    // An answer that waits for somebody else's layers goes on here once they have come.
+    const isWaitedFor = this.#parts.generations
+      .list()
+      .some(({ model, state }) => model === name && state === 'suspended')
+    return isWaitedFor || isInUse(this.#parts, QUIET_MS, { name, modelIdHex: holding.modelIdHex })
   }
 
   async putAway(model: LoadedModel, reason: string): Promise<void> {
