@@ -236,8 +236,8 @@ class RouteAttempts implements Attempts {
 
   /**
    * The best way without what has failed. When there is none: each way over what has failed, for it may be back, what
-   * failed longest ago first; then a short wait for somebody else; then another class, if that is allowed; then a long
-   * wait. `limitMs`: how long building it may take.
+   * failed longest ago first; then, until the grace is over, a wait for somebody else; then another class, if that is
+   * allowed; then a long wait. `limitMs`: how long building it may take.
    */
   async #nextPlan(signal: AbortSignal): Promise<{ plan: ChainPlan; limitMs?: number }> {
     for (;;) {
@@ -252,9 +252,10 @@ class RouteAttempts implements Attempts {
         const graceMs = this.#graceUntilMs - nowMs
         const way = plan === undefined ? '' : stopsOf(plan).join(' ')
         const isNew = plan !== undefined && !this.#lastResorts.has(way)
-        if (isNew && (graceMs > 0 || this.#suspendedMs !== undefined)) {
+        if (isNew) {
           this.#lastResorts.add(way)
-          return { plan, limitMs: graceMs > 0 ? graceMs : pipelineLimits.suspendedTryMs }
+          const limitMs = this.#suspendedMs === undefined ? pipelineLimits.gapGraceMs : pipelineLimits.suspendedTryMs
+          return { plan, limitMs }
         }
         const other = graceMs > 0 ? undefined : this.#planInOtherClass(plan)
         if (other !== undefined) return { plan: other }

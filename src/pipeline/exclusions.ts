@@ -29,6 +29,11 @@ export interface Exclusions {
 export const AVOIDED_MS = 1e7
 /** More than a good route costs, so that another one is tried first. */
 const SUSPECT_MS = 10_000
+/**
+ * Either end of a failed link may be the one that is gone: to find that out costs up to 3 s, spread over the tokens of an
+ * answer. Small enough that nobody steers routes by breaking his own links.
+ */
+const PARTNER_MS = 50
 
 interface Entry {
   readonly sinceMs: number
@@ -46,8 +51,8 @@ export function createExclusions(clock: Clock): Exclusions {
   const suspects = createTimes(clock)
   const workedMs = new Map<string, number>()
 
-  /** How long a peer is out: it is when it failed with two different partners since it worked, for then it is not the link. */
-  const leftOf = (peer: string | null) => {
+  /** What a peer costs: it is out when it failed with two different partners since it worked, for then it is not the link. */
+  const costOf = (peer: string | null) => {
     if (peer === null) return 0
     const partners = new Map<string, number>()
     for (const [link, { sinceMs, leftMs }] of links.active()) {
@@ -56,8 +61,9 @@ export function createExclusions(clock: Clock): Exclusions {
       if (from === peer) partners.set(to, leftMs)
       if (to === peer) partners.set(from, leftMs)
     }
-    const [first = 0, ...others] = partners.values()
-    return Math.max(peers.leftMs(peer), others.length === 0 ? 0 : Math.max(first, ...others))
+    const leftMs = Math.max(peers.leftMs(peer), partners.size < 2 ? 0 : Math.max(...partners.values()))
+    if (leftMs > 0) return AVOIDED_MS + leftMs
+    return (suspects.leftMs(peer) > 0 ? SUSPECT_MS : 0) + (partners.size > 0 ? PARTNER_MS : 0)
   }
 
   return {
@@ -87,9 +93,9 @@ export function createExclusions(clock: Clock): Exclusions {
       return new Set(names.filter((name) => name !== ''))
     },
     penaltyMs(from, to) {
-      const leftMs = Math.max(links.leftMs(linkKey(from, to)), leftOf(from), leftOf(to))
-      if (leftMs > 0) return AVOIDED_MS + leftMs
-      return to !== null && suspects.leftMs(to) > 0 ? SUSPECT_MS : 0
+      const leftMs = links.leftMs(linkKey(from, to))
+      // A peer is counted once, where a route comes to it: otherwise one that is out weighs as much as two.
+      return Math.max(leftMs > 0 ? AVOIDED_MS + leftMs : 0, costOf(to))
     },
   }
 }

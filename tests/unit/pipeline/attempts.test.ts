@@ -75,12 +75,25 @@ function brokenAt(hop: number, code: ErrorCode = 'PEER_UNREACHABLE', more: Recor
 const { signal } = new AbortController()
 const request = { maxContext: 10, solo: false }
 
-test('goes around what does not answer, first the link, then the peer', async () => {
+test('goes around what does not answer, with neither end of the failed link where that costs little', async () => {
   const holders = [
     holder('a', 0, 4),
     holder('a2', 0, 4, { decodeMs: 2 }),
     holder('b', 4, 8),
     holder('b2', 4, 8, { decodeMs: 5 }),
+  ]
+  const { deps, tried } = createNetwork(holders, new Set(['b']))
+  const attempts = createAttempts(model, { request }, deps)
+  await attempts.open(signal)
+  expect(tried).toEqual(['a b', 'a2 b2'])
+})
+
+test('where everything else costs much more: first around the link, then around the peer', async () => {
+  const holders = [
+    holder('a', 0, 4),
+    holder('a2', 0, 4, { decodeMs: 20 }),
+    holder('b', 4, 8),
+    holder('b2', 4, 8, { decodeMs: 50 }),
   ]
   const { deps, tried } = createNetwork(holders, new Set(['b']))
   const news: WayNews[] = []
@@ -210,6 +223,30 @@ test('when everything has failed, what failed longest ago is tried first, and no
   }, 50)
   await expect(attempts.open(signal)).rejects.toMatchObject({ code: 'COVERAGE_GAP', meta: { layers: ['4-7'] } })
   expect(tried.slice(3)).toEqual(['a b2', 'a b'])
+})
+
+test('every way is tried before it is said that nobody answers, however long the first one took', async () => {
+  let ms = 0
+  const clock = { nowMs: () => ms, monotonicMs: () => ms }
+  const holders = [holder('a', 0, 4), holder('b', 4, 8), holder('b2', 4, 8, { decodeMs: 2 })]
+  const { deps, tried, dead } = createNetwork(holders)
+  const news: WayNews[] = []
+  const slow: EntryDeps = {
+    ...deps,
+    openRing(options, run) {
+      ms += 2_500
+      return deps.openRing(options, run)
+    },
+  }
+  const attempts = createAttempts(model, { request, clock, suspendMs: 60_000, onNews: (each) => news.push(each) }, slow)
+  await attempts.open(signal)
+  attempts.failed(brokenAt(1, 'CIRCUIT_BROKEN'))
+  dead.add('b')
+  await attempts.open(signal)
+  attempts.failed(brokenAt(1, 'CIRCUIT_BROKEN'))
+  await attempts.open(signal)
+  expect(tried).toEqual(['a b', 'a b2', 'a b', 'a b2'])
+  expect(news.map(({ type }) => type)).not.toContain('suspended')
 })
 
 test('a gap that somebody fills within the grace', async () => {

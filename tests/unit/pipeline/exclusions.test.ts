@@ -41,19 +41,50 @@ describe('exclusions', () => {
   test('only that link, in that direction', () => {
     const exclusions = createExclusions(createTestClock().clock)
     exclusions.add(link('a', 'b'))
-    expect(exclusions.penaltyMs('b', 'a')).toBe(0)
+    expect(exclusions.penaltyMs('b', 'a')).toBeLessThan(100)
     expect(exclusions.penaltyMs('a', 'c')).toBe(0)
-    expect(exclusions.penaltyMs(null, 'b')).toBe(0)
+    expect(exclusions.penaltyMs(null, 'b')).toBeLessThan(100)
+  })
+
+  test('either end of it costs a little more than others until it works, so that a third one is tried first', () => {
+    const { clock, advance } = createTestClock()
+    const exclusions = createExclusions(clock)
+    exclusions.add(link('a', 'b'))
+    for (const [from, to] of [
+      [null, 'a'],
+      ['c', 'b'],
+    ] as const) {
+      expect(exclusions.penaltyMs(from, to)).toBeGreaterThan(0)
+      expect(exclusions.penaltyMs(from, to)).toBeLessThan(100)
+    }
+    advance(1)
+    exclusions.worked(['a', 'c'])
+    expect(exclusions.penaltyMs(null, 'a')).toBe(0)
+    expect(exclusions.penaltyMs('c', 'b')).toBeGreaterThan(0)
+  })
+
+  test('of two ways over what has failed, the one that failed longest ago costs less, also when all of it is one peer', () => {
+    const { clock, advance } = createTestClock()
+    const exclusions = createExclusions(clock)
+    exclusions.add(link('a', 'b'))
+    exclusions.add(link('a2', 'b'))
+    advance(1_000)
+    exclusions.worked(['a', 'twin', 'c'])
+    advance(1)
+    exclusions.add(link('a', 'twin'))
+    const way = (...stops: string[]) =>
+      [...stops, null].reduce((sum, to, i) => sum + exclusions.penaltyMs(stops[i - 1] ?? null, to), 0)
+    expect(way('a', 'b', 'c')).toBeLessThan(way('a', 'twin', 'c'))
   })
 
   test('a peer only when two different partners failed with it', () => {
     const exclusions = createExclusions(createTestClock().clock)
     exclusions.add(link('a', 'b'))
     exclusions.add(link('a', 'b'))
-    expect(exclusions.penaltyMs('x', 'b')).toBe(0)
+    expect(exclusions.penaltyMs('x', 'b')).toBeLessThan(100)
     exclusions.add(link('b', null))
     expect(exclusions.penaltyMs('x', 'b')).toBeGreaterThanOrEqual(AVOIDED_MS)
-    expect(exclusions.penaltyMs('x', 'a')).toBe(0)
+    expect(exclusions.penaltyMs('x', 'a')).toBeLessThan(100)
     expect(exclusions.penaltyMs(null, 'x')).toBe(0)
   })
 
@@ -75,7 +106,7 @@ describe('exclusions', () => {
     exclusions.worked(['a', 'b2'])
     advance(1)
     exclusions.add(link('a', 'b2'))
-    expect(exclusions.penaltyMs(null, 'a')).toBe(0)
+    expect(exclusions.penaltyMs(null, 'a')).toBeLessThan(100)
     expect(exclusions.penaltyMs('a', 'b')).toBeGreaterThanOrEqual(AVOIDED_MS)
     // What failed longest ago is tried first when nothing else is left.
     expect(exclusions.penaltyMs('a', 'b2')).toBeGreaterThan(exclusions.penaltyMs('a', 'b'))
@@ -140,7 +171,7 @@ test('a peer that breaks its links cannot have others excluded with them; it is,
       }
       for (const from of [null, ...honest]) {
         for (const to of [...honest, null]) {
-          if (from !== to) expect(exclusions.penaltyMs(from, to), `${from} ${to}`).toBe(0)
+          if (from !== to) expect(exclusions.penaltyMs(from, to), `${from} ${to}`).toBeLessThan(100)
         }
       }
       // Those of the last 15 s are in force for certain.
