@@ -26,7 +26,12 @@ export async function openOurs(model: BenchModel, recipe: RecipeId, threads: num
   const span = { start: 0, end: spec.nLayers }
   const runner = await createSpanRunner({ spec, recipe, span, layerFiles, threads, kvBudgetBytes: 2 ** 31 })
   const ends = await createModelEnds({ spec, recipe, endsFile, threads })
-  const session = runner.openSession({ span, maxContext })
+  let session = runner.openSession({ span, maxContext })
+  /** A new conversation, as llama.cpp's cleared history: the memory of one that was longer would be read with each step. */
+  const begin = () => {
+    session.close()
+    session = runner.openSession({ span, maxContext })
+  }
   const rows = (count: number) =>
     Float32Array.from({ length: count * spec.hiddenSize }, (_, i) => Math.sin(i * 0.7) * 0.3)
   /** A token as a generation makes it: the layers, the head, the most probable id. */
@@ -37,8 +42,12 @@ export async function openOurs(model: BenchModel, recipe: RecipeId, threads: num
     return performance.now() - startMs
   }
   return {
-    prefill: (nTokens) => token(0, nTokens),
+    prefill(nTokens) {
+      begin()
+      return token(0, nTokens)
+    },
     async decode(context, steps) {
+      if (session.length > context) begin()
       if (session.length < context) await session.forward(session.length, rows(context - session.length))
       const times: number[] = []
       for (let i = 0; i < steps; i++) times.push(await token(context + i, 1))
