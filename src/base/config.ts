@@ -178,6 +178,11 @@ const ENVIRONMENT: Readonly<
   LLM_NODE_LOG_LEVEL: ['log', 'level'],
 }
 
+/** What can be set by variable: its name, and the setting as `config set` names it. */
+export const environmentSettings: readonly (readonly [variable: string, setting: string])[] = Object.entries(
+  ENVIRONMENT,
+).map(([variable, path]) => [variable, path.join('.')])
+
 export type ConfigOverrides = Partial<Record<'network' | 'engine' | 'api' | 'privacy' | 'log', Record<string, unknown>>>
 
 /** Checks `raw` (the file's content) with `overrides` laid over it. Throws BAD_CONFIG naming the field. */
