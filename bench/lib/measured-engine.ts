@@ -36,8 +36,9 @@ export async function openOurs(model: BenchModel, recipe: RecipeId, threads: num
     Float32Array.from({ length: count * spec.hiddenSize }, (_, i) => Math.sin(i * 0.7) * 0.3)
   /** A token as a generation makes it: the layers, the head, the most probable id. */
   const token = async (pos: number, nTokens: number) => {
+    const tokens = rows(nTokens)
     const startMs = performance.now()
-    const hidden = await session.forward(pos, rows(nTokens))
+    const hidden = await session.forward(pos, tokens)
     mostProbable(await ends.logits(hidden.slice(hidden.length - spec.hiddenSize)))
     return performance.now() - startMs
   }
