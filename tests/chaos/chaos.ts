@@ -32,9 +32,11 @@ export interface ChaosSwarm {
   close(): Promise<void>
 }
 
-/** Another one each time: nothing of its prompt is there already. Its answer repeats itself, so tokens are guessed ahead. */
+/** They are asked in turn, more of them than circuits are kept for chats that go on: nothing of a prompt is there already. */
+const QUESTIONS = 8
+/** Its answer repeats itself, so tokens are guessed ahead. */
 const questionOf = (number: number) =>
-  `Question ${number}. ${'A swarm holds the layers of a model and passes rows on. '.repeat(20)}Tell a story.`
+  `Question ${number % QUESTIONS}. ${'A swarm holds the layers of a model and passes rows on. '.repeat(20)}Tell a story.`
 const maxTokens = 120
 
 export async function createChaosSwarm(): Promise<ChaosSwarm> {
@@ -59,6 +61,12 @@ export async function createChaosSwarm(): Promise<ChaosSwarm> {
     if (replicas.length < 12 || replicas.some((count) => count < 2)) throw new Error(`replicas: ${replicas}`)
   }
   await eventually(whole, 60_000)
+  const alone = new Map<string, Promise<AskResult>>()
+  const undisturbed = (question: string) => {
+    const known = alone.get(question) ?? askAlone(swarm, question)
+    alone.set(question, known)
+    return known
+  }
   let asked = 0
   return {
     async run({ span, fault }) {
@@ -70,7 +78,7 @@ export async function createChaosSwarm(): Promise<ChaosSwarm> {
         const question = questionOf(asked++)
         const found = await ask(swarm, question)
         const struck = await readFile(`${file}.struck`, 'utf8').catch(() => undefined)
-        return { ...found, undisturbed: await askAlone(swarm, question), struck: struck !== undefined }
+        return { ...found, undisturbed: await undisturbed(question), struck: struck !== undefined }
       } finally {
         await rm(file, { force: true })
         await mend(nodes, span, start)
