@@ -33,7 +33,7 @@ async function openOurs(
   const span = { start: 0, end: spec.nLayers }
   const runner = await createSpanRunner({ spec, recipe, span, layerFiles, threads, kvBudgetBytes: 2 ** 32 })
   const ends = await createModelEnds({ spec, recipe, endsFile, threads })
-  const sessions = Array.from({ length: count }, () => runner.openSession({ span, maxContext }))
+  const sessions = Array.from({ length: count }, () => runner.openSession({ span, maxContext, local: true }))
   const rows = (length: number, seed: number) =>
     Float32Array.from({ length: length * spec.hiddenSize }, (_, i) => Math.sin(i * (0.7 + seed / 100)) * 0.3)
   return {

@@ -381,8 +381,8 @@ async function ringOptionsOf(
   }
 }
 
-function localPart(model: EntryModel, span: Span, { maxContext, longRope }: ChainPlan): Chain {
+function localPart(model: EntryModel, span: Span, { maxContext, longRope, route }: ChainPlan): Chain {
   if (model.runner === undefined) throw new LlmNodeError('INTERNAL', 'No layers are held here.')
-  const session = model.runner.openSession({ span, maxContext, longRope })
+  const session = model.runner.openSession({ span, maxContext, longRope, local: route === undefined })
   return createLocalChain(session, model.spec.hiddenSize, pipelineLimits.prefillRows)
 }

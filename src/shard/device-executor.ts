@@ -1,11 +1,10 @@
 import { shardLimits } from '../base/limits.ts'
 import { type Span, spanLength } from '../base/span.ts'
-import type { Executor, ExecutorDeps, ExecutorOptions, RunSession } from './executor.ts'
+import type { Executor, ExecutorDeps, ExecutorOptions, RunSession, SessionKind } from './executor.ts'
 import { graphNames, usesRowZeroPoints } from './graph.ts'
 import { hasFusedRotation } from './graph-fused.ts'
 import { type KvCache, type KvLayer, kvBytesPerPosition } from './kv.ts'
 import type { OrtBinding, OrtSession, OrtTensor } from './ort.ts'
-import type { RopeFactors } from './rope.ts'
 import { createRopeTables, type RopeTables } from './rope-tables.ts'
 import type { Work } from './scheduler.ts'
 import { createStaging, runRows, type Staging } from './staging.ts'
@@ -50,7 +49,7 @@ class DeviceExecutor implements Executor {
     this.#tables = createRopeTables(spec, ort)
   }
 
-  openSession(part: Span, maxPositions: number, factors: RopeFactors): DeviceSession {
+  openSession(part: Span, maxPositions: number, { factors, local }: SessionKind): DeviceSession {
     const { spec, span } = this.#options
     const { ort, graph } = this.#deps
     const kv = createDeviceKv({ ...spec, nLayers: spanLength(part), maxPositions }, graph)
@@ -76,7 +75,7 @@ class DeviceExecutor implements Executor {
       kv.release()
       for (const tensor of Object.values(positions)) tensor.release()
     }
-    return { span: part, factors, length: 0, closed: false, kv, binding, positions, release }
+    return { span: part, factors, local, length: 0, closed: false, kv, binding, positions, release }
   }
 
   canShare(): boolean {

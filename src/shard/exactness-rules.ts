@@ -120,7 +120,7 @@ interface CutRun {
 /** All rows through a session of its own, in runs of the given sizes. */
 async function runCut(executor: Executor, { span, rows, others, sizes, room, hiddenSize }: CutRun) {
   const sources = others === undefined ? [rows] : [others, rows]
-  const sessions = sources.map(() => executor.openSession(span, room, 'short'))
+  const sessions = sources.map(() => executor.openSession(span, room, { factors: 'short', local: true }))
   const output = new Float32Array(rows.length)
   let pos = 0
   try {

@@ -34,11 +34,13 @@ export interface RunSession extends Schedulable {
   readonly kv: KvCache
 }
 
+export type SessionKind = Pick<RunSession, 'factors' | 'local'>
+
 /** Executes runs of one loaded graph. The caller sees to it that there is one at a time. */
 export interface Executor {
   /** Sessions of one run at most. */
   readonly slots: number
-  openSession(span: Span, maxPositions: number, factors: RopeFactors): RunSession
+  openSession(span: Span, maxPositions: number, kind: SessionKind): RunSession
   /** The two can share a run: the same layers, turned by the same factors. */
   canShare(a: RunSession, b: RunSession): boolean
   /** Rows of one run at most: attention keeps a score per row, head and position of the KV's capacity. */
@@ -106,7 +108,7 @@ class SlotExecutor implements Executor {
     this.#tables = createRopeTables(spec, deps.ort)
   }
 
-  openSession(span: Span, maxPositions: number, factors: RopeFactors): RunSession {
+  openSession(span: Span, maxPositions: number, { factors, local }: SessionKind): RunSession {
     const layout = kvLayout(this.#options.spec)
     const keys = { blocks: layout.keys, width: layout.keyWidth }
     const values = { blocks: layout.values, width: layout.width }
@@ -124,7 +126,7 @@ class SlotExecutor implements Executor {
       part.alone.slots.release()
       part.together?.slots.release()
     }
-    const session: RunSession = { span, factors, length: 0, closed: false, kv, release }
+    const session: RunSession = { span, factors, local, length: 0, closed: false, kv, release }
     return session
   }
 

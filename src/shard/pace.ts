@@ -2,6 +2,8 @@ import type { Clock } from '../base/clock.ts'
 
 /** Share of a step's time that a run may wait for those who are about to come. */
 const waitShare = 1 / 8
+/** The same for those whose head is computed by these processors: they are not idle in the meantime. */
+const localWaitShare = 1 / 2
 /** Below this no timer is set: it would come later than what it waits for. */
 const leastWaitMs = 1
 /** A session that takes so many times longer than the last time is not on its way any more. */
@@ -10,10 +12,11 @@ const patience = 4
 /**
  * When sessions come back with their next rows, and how many of them a run should therefore take. On a node that holds
  * all layers they come shortly after a run, all of them: whoever ran at once with the first one would run twice, with
- * half of the rows each, from then on. In a pipeline of n nodes they come after n - 1 runs elsewhere: runs of all
- * sessions would leave the other nodes without work, runs of every n-th keep all of them busy.
+ * half of the rows each, from then on, and each half's heads would be computed beside the other half's run, which makes them
+ * as late as the run is long. In a pipeline of n nodes they come after n - 1 runs elsewhere: runs of all sessions would
+ * leave the other nodes without work, runs of every n-th keep all of them busy.
  */
-export interface Pace<Session extends object> {
+export interface Pace<Session extends Paced> {
   /** The session has rows again. */
   came(session: Session): void
   /** A run of these is over and they wait for nothing more. `stepMs`: what it took, if all were decode steps. */
@@ -25,7 +28,12 @@ export interface Pace<Session extends object> {
   expected(again: () => void): boolean
 }
 
-export function createPace<Session extends object>(clock: Clock): Pace<Session> {
+export interface Paced {
+  /** Nothing of the model is computed elsewhere. */
+  readonly local: boolean
+}
+
+export function createPace<Session extends Paced>(clock: Clock): Pace<Session> {
   /** When their last run ended, of those that have not come back. */
   const away = new Map<Session, number>()
   /** How long it took the last time. */
@@ -57,7 +65,7 @@ export function createPace<Session extends object>(clock: Clock): Pace<Session> 
     forget: (session) => void away.delete(session),
     share(waiting) {
       const sessions = [...away.keys(), ...waiting]
-      const known = sessions.flatMap((session) => tookMs.get(session) ?? [])
+      const known = sessions.flatMap((session) => (session.local ? [] : (tookMs.get(session) ?? [])))
       if (known.length === 0 || runMs === 0) return sessions.length
       // The lower median: where the others' run here was what kept one away, most of them were quick.
       const usualMs = known.sort((a, b) => a - b)[(known.length - 1) >> 1] ?? 0
@@ -65,16 +73,17 @@ export function createPace<Session extends object>(clock: Clock): Pace<Session> 
     },
     expected(again) {
       clearTimeout(timer)
-      const waitMs = runMs * waitShare
-      if (waitMs < leastWaitMs) return false
       const nowMs = clock.monotonicMs()
       waitsSinceMs ??= nowMs
-      const leftMs = waitsSinceMs + waitMs - nowMs
-      const isNear = [...away].some(([session, endedMs]) => {
+      const waitedMs = nowMs - waitsSinceMs
+      const left = [...away].map(([session, endedMs]) => {
+        const waitMs = runMs * (session.local ? localWaitShare : waitShare)
         const dueMs = endedMs + (tookMs.get(session) ?? Number.POSITIVE_INFINITY)
-        return Math.abs(dueMs - nowMs) < waitMs
+        const isNear = session.local ? nowMs - endedMs < runMs : Math.abs(dueMs - nowMs) < waitMs
+        return isNear && waitMs >= leastWaitMs ? waitMs - waitedMs : 0
       })
-      if (leftMs <= 0 || !isNear) return false
+      const leftMs = Math.max(0, ...left)
+      if (leftMs === 0) return false
       timer = setTimeout(again, Math.ceil(leftMs))
       return true
     },

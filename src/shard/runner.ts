@@ -27,11 +27,21 @@ export interface SpanRunner {
   memory(): { readonly weightsBytes: number; readonly kvBytes: number }
   /**
    * Reserves KV for `maxContext` positions of the layers `span` (a sub-span of the runner's).
-   * Throws SPAN, CONTEXT_TOO_LONG or KV_FULL. `longRope` picks the long factors of a longrope model.
+   * Throws SPAN, CONTEXT_TOO_LONG or KV_FULL.
    */
-  openSession(options: { span: Span; maxContext: number; longRope?: boolean }): KvSession
+  openSession(request: SessionRequest): KvSession
   /** Waits for the run in progress, then frees everything. Idempotent. */
   close(): Promise<void>
+}
+
+export interface SessionRequest {
+  readonly span: Span
+  /** Positions. */
+  readonly maxContext: number
+  /** With the long factors of a longrope model. */
+  readonly longRope?: boolean
+  /** Nothing of the model is computed elsewhere: between two steps the processor is busy with this session's head. */
+  readonly local?: boolean
 }
 
 /** The KV cache of one session on one span: one generation at a time. */
@@ -138,7 +148,7 @@ class Runner implements SpanRunner {
     return { weightsBytes: this.#weightsBytes, kvBytes }
   }
 
-  openSession(request: { span: Span; maxContext: number; longRope?: boolean }): KvSession {
+  openSession(request: SessionRequest): KvSession {
     if (this.#closing !== null) throw new LlmNodeError('ABORTED', 'These layers are being put away.')
     checkRequest(request, this.spec, this.span)
     const positions = request.maxContext + 1
@@ -149,7 +159,10 @@ class Runner implements SpanRunner {
         meta: { bytes, freeBytes: Math.max(0, this.#freeKvBytes()) },
       })
     }
-    const run = this.#executor.openSession(request.span, positions, request.longRope === true ? 'long' : 'short')
+    const run = this.#executor.openSession(request.span, positions, {
+      factors: request.longRope === true ? 'long' : 'short',
+      local: request.local === true,
+    })
     const close = () => {
       if (run.closed) return
       run.closed = true

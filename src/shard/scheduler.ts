@@ -1,7 +1,7 @@
 import type { Clock } from '../base/clock.ts'
 import { LlmNodeError, toLlmNodeError } from '../base/errors.ts'
 import { shardLimits } from '../base/limits.ts'
-import { createPace, type Pace } from './pace.ts'
+import { createPace, type Pace, type Paced } from './pace.ts'
 
 /** Rows of one session in one run: positions [pos, pos + nTokens), hidden [nTokens, hiddenSize] f32. */
 export interface Work<Session> {
@@ -12,7 +12,7 @@ export interface Work<Session> {
 }
 
 /** What the scheduler needs of a session. `length` is written here only. */
-export interface Schedulable {
+export interface Schedulable extends Paced {
   length: number
   readonly closed: boolean
   /** Frees the KV. Called once, between runs, after the session was closed. */

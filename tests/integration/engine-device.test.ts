@@ -45,7 +45,10 @@ async function openDevice(model: PackedModel): Promise<{ executor: Executor; clo
 
 async function run(executor: Executor, model: PackedModel, hidden: Float32Array, sizes: readonly number[]) {
   const { hiddenSize, nLayers } = model.spec
-  const session = executor.openSession({ start: 0, end: nLayers }, hidden.length / hiddenSize + 1, 'short')
+  const session = executor.openSession({ start: 0, end: nLayers }, hidden.length / hiddenSize + 1, {
+    factors: 'short',
+    local: true,
+  })
   const output = new Float32Array(hidden.length)
   let pos = 0
   for (const nTokens of sizes) {

@@ -1,15 +1,20 @@
 import { describe, expect, test } from 'vitest'
 import { createPace } from '../../../src/shard/pace.ts'
 
-function createStage() {
+interface Stub {
+  readonly id: number
+  readonly local: boolean
+}
+
+function createStage({ local = false } = {}) {
   let nowMs = 1_000
-  const sessions = Array.from({ length: 8 }, (_, id) => ({ id }))
-  const pace = createPace<{ id: number }>({ nowMs: () => nowMs, monotonicMs: () => nowMs })
+  const sessions = Array.from({ length: 8 }, (_, id): Stub => ({ id, local }))
+  const pace = createPace<Stub>({ nowMs: () => nowMs, monotonicMs: () => nowMs })
   const pass = (ms: number) => {
     nowMs += ms
   }
   /** All of them run for `runMs` and come back after `awayMs`. */
-  const round = (who: readonly { id: number }[], runMs: number, awayMs: number) => {
+  const round = (who: readonly Stub[], runMs: number, awayMs: number) => {
     pass(runMs)
     pace.ran(who, runMs)
     pass(awayMs)
@@ -55,6 +60,43 @@ describe('how many sessions a run should take', () => {
     pass(200)
     pace.ran([], 40)
     expect(pace.share(sessions.slice(4))).toBe(2)
+  })
+})
+
+describe('sessions whose head is computed here, too', () => {
+  test('share one run, however long their heads took beside the run of others', () => {
+    const { sessions, pace, round } = createStage({ local: true })
+    round(sessions, 40, 43)
+    expect(pace.share(sessions)).toBe(8)
+  })
+
+  test('are waited for, half a run long, so that two halves become one again', () => {
+    const { sessions, pace, pass, round } = createStage({ local: true })
+    const [first, second] = [sessions.slice(0, 4), sessions.slice(4)]
+    round(first, 40, 35)
+    round(second, 40, 35)
+    pace.ran(first, 40)
+    for (const session of second) pace.came(session)
+    expect(pace.expected(never)).toBe(true)
+    pass(19)
+    expect(pace.expected(never)).toBe(true)
+    pass(2)
+    expect(pace.expected(never)).toBe(false)
+  })
+
+  test('and no longer when they did not come: their answer has ended', () => {
+    const { sessions, pace, pass, round } = createStage({ local: true })
+    round(sessions, 40, 3)
+    pace.ran(sessions, 40)
+    pass(20)
+    for (const session of sessions.slice(1)) pace.came(session)
+    expect(pace.expected(never)).toBe(true)
+    pass(21)
+    expect(pace.expected(never)).toBe(false)
+    pass(40)
+    pace.ran(sessions.slice(1), 40)
+    for (const session of sessions.slice(1)) pace.came(session)
+    expect(pace.expected(never)).toBe(false)
   })
 })
 

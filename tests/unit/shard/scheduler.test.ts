@@ -34,6 +34,7 @@ function createStage({ slots = 4 } = {}) {
       name,
       length: 0,
       closed: false,
+      local: false,
       released: 0,
       release() {
         session.released++
