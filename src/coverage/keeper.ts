@@ -13,6 +13,7 @@ import { type SwarmPeer, type SwarmSources, swarmPeers } from './swarm-peers.ts'
 
 /** Default for KeeperDeps.tickMs. */
 const TICK_MS = 5_000
+const FIRST_SAMPLES = 3
 /** Round trips in a row without an answer that make a connected peer doubtful. A busy peer may well miss one. */
 const MUTE_ROUNDS = 3
 const SYNC_MS = 30_000
@@ -141,9 +142,13 @@ class ViewKeeper implements Keeper {
     const signal = AbortSignal.any([this.#stopping.signal, timeout.signal])
     this.#measured.set(peerId, this.#nowMs())
     try {
-      const rttMs = await peer.ping(peerId, { signal })
+      // A peer that has just come is busy with others that have, too: its first round trip alone would tell of that.
+      const samples = trips.has(peerId) ? 1 : FIRST_SAMPLES
+      for (let i = 0; i < samples; i++) {
+        const rttMs = await peer.ping(peerId, { signal })
+        if (gossip.neighbours.has(peerId)) trips.add(peerId, rttMs)
+      }
       this.#missed.delete(peerId)
-      if (gossip.neighbours.has(peerId)) trips.add(peerId, rttMs)
       this.#meet(peerId)
     } catch {
       // Only silence counts: a refused stream is an answer.

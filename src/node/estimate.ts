@@ -2,6 +2,7 @@ import { onionLimits } from '../base/limits.ts'
 import { type Span, spanLength } from '../base/span.ts'
 import { type LayerHolder, mapCoverage } from '../coverage/map.ts'
 import { findRoute } from '../coverage/route.ts'
+import { TOKEN_MS } from '../pipeline/measure.ts'
 
 /** Tokens per second; null: not possible, or nothing has been measured. */
 export interface SpeedEstimate {
@@ -27,14 +28,14 @@ export interface EstimateFacts {
 /** What one session would get, before anything is fetched. Pure. */
 export function estimateSpeed({ nLayers, fits, own, headShare, span, holders }: EstimateFacts): SpeedEstimate {
   if (own === null) return { solo: null, split: null }
-  const headMs = own * headShare
-  const solo = fits < nLayers ? null : 1_000 / (own * nLayers + headMs)
+  const endsMs = own * headShare + TOKEN_MS
+  const solo = fits < nLayers ? null : 1_000 / (own * nLayers + endsMs)
   // A node that would hold everything asks itself: what the others would do without it is the comparison.
   const all = span === null || spanLength(span) === nLayers ? holders : [...holders, ownHolder(span, own, holders)]
   if (holders.length === 0 || mapCoverage(all, nLayers).gaps.length > 0) return { solo, split: null }
   try {
     const request = { span: { start: 0, end: nLayers }, maxContext: 1, maxHops: onionLimits.computeHops, modelName: '' }
-    return { solo, split: 1_000 / (findRoute(all, request).decodeMs + headMs) }
+    return { solo, split: 1_000 / (findRoute(all, request).decodeMs + endsMs) }
   } catch {
     // Every layer is held, in too many pieces.
     return { solo, split: null }

@@ -27,6 +27,8 @@ export interface MachineSpeed {
 const SAMPLE_BYTES = 256 * 1_048_576
 /** Together more than a processor's cache holds: the layers of a real span are read from memory each time. */
 const UNCACHED_BYTES = 96 * 1_048_576
+/** So many that a good moment of the machine does not decide: half a second for eight layers of 8 MB. */
+const SUSTAINED_STEPS = 80
 const MEMORY_BYTES = 128 * 1_048_576
 const DISK_BYTES = 32 * 1_048_576
 /** A prefill row costs about this share of a decode step where only the memory's speed is known (engine.md §3). */
@@ -90,7 +92,7 @@ async function measureLayer(request: SpeedRequest, folder: string): Promise<Laye
     library: engine.library ?? undefined,
   })
   try {
-    return await measureLayerCost(runner)
+    return await measureLayerCost(runner, SUSTAINED_STEPS)
   } finally {
     await runner.close()
   }

@@ -11,6 +11,7 @@ import type { SpanRunner } from '../shard/runner.ts'
 import { type Chain, createLocalChain, createRingChain, joinChains } from './chain.ts'
 import type { Exclusions } from './exclusions.ts'
 import { type ContactDeps, contactsOf } from './hop-contacts.ts'
+import { TOKEN_MS } from './measure.ts'
 import { namingOwnLayers } from './own-layers.ts'
 
 /** What the entry knows of one model it can ask: the ends are elsewhere, these are the layers. */
@@ -31,9 +32,6 @@ export interface EntryModel {
   /** Measured ms of embedding and head for one token in this process; null: not measured. */
   readonly endsMs: number | null
 }
-
-/** Choosing a token and telling it, ms (measured, whatever the model). */
-const TOKEN_MS = 0.2
 
 export interface EntryDeps extends ContactDeps {
   /** In [0, 1), for spreading over equal routes; default Math.random. */

@@ -10,20 +10,22 @@ export interface LayerCost {
   readonly prefillMs: number
 }
 
+/** Choosing a token and telling it, and waking the engine for the next one: ms (measured, whatever the model). */
+export const TOKEN_MS = 0.4
 const DECODE_STEPS = 8
 const PREFILL_ROWS = 32
 
-/** Runs a few steps on a session of its own: medians, since the first runs pay for page faults. Takes well under 1 s. */
-export async function measureLayerCost(runner: SpanRunner): Promise<LayerCost> {
+/** Runs `steps` on a session of its own: medians, since the first runs pay for page faults. Eight take well under 1 s. */
+export async function measureLayerCost(runner: SpanRunner, steps = DECODE_STEPS): Promise<LayerCost> {
   const { hiddenSize, maxContext } = runner.spec
-  const rows = Math.min(PREFILL_ROWS, maxContext - DECODE_STEPS)
-  const session = runner.openSession({ span: runner.span, maxContext: rows + DECODE_STEPS })
+  const rows = Math.min(PREFILL_ROWS, maxContext - steps)
+  const session = runner.openSession({ span: runner.span, maxContext: rows + steps })
   try {
     // Any finite values will do; a repeating ramp keeps the row quantisation busy as real rows do.
     const hidden = Float32Array.from({ length: rows * hiddenSize }, (_, i) => ((i % 23) - 11) / 11)
     const prefill = await timed(() => session.forward(0, hidden))
     const decode: number[] = []
-    for (let step = 0; step < DECODE_STEPS; step++) {
+    for (let step = 0; step < steps; step++) {
       decode.push(await timed(() => session.forward(rows + step, hidden.subarray(0, hiddenSize))))
     }
     const layers = spanLength(runner.span)

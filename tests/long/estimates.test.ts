@@ -35,8 +35,8 @@ const median = (values: readonly number[]) => [...values].sort((a, b) => a - b)[
 function compare(what: string, promised: number | null, happened: readonly (number | null)[]): void {
   const real = median(happened.map((value) => value ?? 0))
   process.stdout.write(`${what.padEnd(28)} promised ${promised?.toFixed(1)} tokens/s, happened ${real.toFixed(1)}\n`)
-  expect((promised ?? 0) / real, what).toBeGreaterThan(0.75)
-  expect((promised ?? 0) / real, what).toBeLessThan(1.25)
+  expect.soft((promised ?? 0) / real, what).toBeGreaterThan(0.75)
+  expect.soft((promised ?? 0) / real, what).toBeLessThan(1.25)
 }
 
 test('alone and split, before anything is fetched and for each answer', async () => {
@@ -65,6 +65,10 @@ test('alone and split, before anything is fetched and for each answer', async ()
   // The first answers also bring the round trips that the estimate needs.
   for (const _ of [...rounds, ...rounds]) split.push(await runJson(['ask', 'One.', ...home('entry'), ...how]))
   const last = split.slice(rounds.length)
+  for (const { hops, estimate, tokensPerSecond } of split)
+    process.stdout.write(
+      `${JSON.stringify({ e: estimate.split, t: tokensPerSecond, hops: hops.map(({ ms, linkMs }) => [ms, linkMs]) })}\n`,
+    )
   const promised = median(last.map(({ estimate }) => estimate.split ?? 0))
   compare(
     'ask, two nodes',
