@@ -5,8 +5,6 @@ export interface ClientPlan {
   readonly clients: number
   readonly seconds: number
   readonly maxTokens: number
-  /** Through /v1/chat/completions instead of /v1/completions. */
-  readonly chat?: boolean
 }
 
 export interface ClientRun {
@@ -25,14 +23,12 @@ const deadlineMs = performance.now() + plan.seconds * 1000
 
 async function answer(seed: number): Promise<{ text: string; tokens: number; ms: number } | undefined> {
   const prompt = prompts[seed % prompts.length]
-  const what = plan.chat === true ? { messages: [{ role: 'user', content: prompt }] } : { prompt }
-  const path = plan.chat === true ? '/v1/chat/completions' : '/v1/completions'
-  const response = await fetch(`${plan.url}${path}`, {
+  const response = await fetch(`${plan.url}/v1/completions`, {
     method: 'POST',
     headers: { 'content-type': 'application/json' },
     body: JSON.stringify({
       model: 'demo-qwen3@local',
-      ...what,
+      prompt,
       seed,
       max_tokens: plan.maxTokens,
       temperature: 1,
@@ -55,7 +51,7 @@ async function answer(seed: number): Promise<{ text: string; tokens: number; ms:
       if (block === 'data: [DONE]') continue
       const { choices, usage } = JSON.parse(block.slice(6))
       if (usage) tokens = usage.completion_tokens
-      const delta: string = choices[0]?.text ?? choices[0]?.delta?.content ?? ''
+      const delta: string = choices[0]?.text ?? ''
       if (delta === '') continue
       lastMs = performance.now()
       if (text === '') firstMs = lastMs

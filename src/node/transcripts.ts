@@ -17,6 +17,8 @@ export interface Transcripts extends TranscriptStore {
   keepAll(): void
 }
 
+/** Ids of so long go together. What a crash takes with it is computed again, and is the same. */
+const GATHER_MS = 100
 const NONCE_BYTES = 12
 const TAG_BYTES = 16
 /** The names of answers: gen- of the command line's, chatcmpl- and cmpl- of the API's. */
@@ -68,9 +70,11 @@ class TranscriptFiles implements Transcripts {
           broken = true
         })
     }
-    // What comes while the disk is busy goes together.
     let waiting: number[] = []
+    let timer: NodeJS.Timeout | undefined
     const writeWaiting = () => {
+      clearTimeout(timer)
+      timer = undefined
       const ids = waiting
       waiting = []
       if (ids.length > 0) write(ids)
@@ -78,16 +82,15 @@ class TranscriptFiles implements Transcripts {
     write(head)
     return {
       add(ids) {
-        const wasEmpty = waiting.length === 0
-        waiting = wasEmpty ? [...ids] : waiting.concat(ids)
-        if (wasEmpty) void work.then(writeWaiting)
+        for (const id of ids) waiting.push(id)
+        timer ??= setTimeout(writeWaiting, GATHER_MS)
       },
       async flush() {
-        await work
         writeWaiting()
         await work
       },
       discard: async () => {
+        clearTimeout(timer)
         await work
         if (!this.#keeping) await rm(path, { force: true }).catch(() => {})
       },

@@ -11,6 +11,9 @@ import { raceRows } from './race.ts'
 import { sendRows } from './send-rows.ts'
 import type { Standby } from './standby.ts'
 
+/** Why what is not needed any more stops; made once, because making one takes as long as sealing a frame. */
+const OVER = new Error('The step is over.')
+
 /**
  * Asked for the rows of some ids, a session computes only what its chain does not hold; when the chain fails, it computes
  * everything again on another one. Since a row is the same however it is computed (engine.md §6), nobody can tell from
@@ -189,7 +192,7 @@ class ChainSession implements Session {
       await other?.opened.chain.close()
       throw error
     } finally {
-      over.abort()
+      over.abort(OVER)
     }
   }
 

@@ -188,7 +188,7 @@ describe('a stream', () => {
   })
 
   it('that nobody reads to its end frees everything', async () => {
-    for (const reads of [0, 1, 2]) {
+    for (const reads of [0, 1]) {
       const api = createTestApi({ maxUnderWay: 1 })
       const reader = ((await api.chat({ stream: true })).body as ReadableStream<Uint8Array>).getReader()
       for (let i = 0; i < reads; i++) await reader.read()

@@ -1,4 +1,4 @@
-import { setImmediate as turn } from 'node:timers/promises'
+import { setTimeout as delay, setImmediate as turn } from 'node:timers/promises'
 import { describe, expect, it } from 'vitest'
 import { readAhead } from '../../../src/api/openai/read-ahead.ts'
 
@@ -29,6 +29,22 @@ describe('reading ahead', () => {
     expect((await ahead.next()).value).toBe('de')
     expect((await ahead.next()).done).toBe(true)
     expect(told).toEqual({ made: 5, ended: true })
+  })
+
+  it('hands over the first at once, and what comes soon after it together', async () => {
+    async function* source() {
+      for (const line of ['a', 'b', 'c']) {
+        yield line
+        await turn()
+      }
+      await delay(100)
+      yield 'd'
+    }
+    const ahead = readAhead(source(), 32)
+    const texts: (string | undefined)[] = []
+    for (let i = 0; i < 3; i++) texts.push((await ahead.next()).value ?? undefined)
+    expect(texts).toEqual(['a', 'bc', 'd'])
+    expect((await ahead.next()).done).toBe(true)
   })
 
   it('ends the source when nobody reads any more', async () => {
