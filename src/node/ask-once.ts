@@ -1,7 +1,9 @@
 import { checkAsk } from '../api/check-ask.ts'
 import type { AskEvent, AskRequest } from '../api/types.ts'
+import type { ModelEntry } from '../base/config.ts'
 import { LlmNodeError } from '../base/errors.ts'
 import { createLogger } from '../base/logger.ts'
+import { parseSpan, spanLength } from '../base/span.ts'
 import { answer, assertRequestFits } from './askables.ts'
 import { loadConfig } from './home.ts'
 import { loadModel } from './load-model.ts'
@@ -22,10 +24,13 @@ export async function* askOnce(
     return
   }
   const config = await loadConfig(options.home, options)
-  const entries = config.models.filter((entry) => entry.ends && (!request.model || entry.name === request.model))
-  const loaded = await Promise.all(
-    entries.slice(0, 1).map((entry) => loadModel(entry, options.home.modelsFolder, config)),
+  const [first, ...others] = config.models.filter(
+    (entry) => entry.ends && (!request.model || entry.name === request.model),
   )
+  // Of one model in several recipes, what is held of it decides.
+  const recipes = others.filter(({ name }) => name === first?.name)
+  const entry = recipes.reduce((best, other) => (layersOf(other) > layersOf(best) ? other : best), first)
+  const loaded = entry === undefined ? [] : [await loadModel(entry, options.home.modelsFolder, config)]
   try {
     const askables = loaded.flatMap((model) => (model.askable === undefined ? [] : [model.askable]))
     for (const note of loaded.flatMap(({ notes }) => notes)) run.onNotice(note)
@@ -33,6 +38,10 @@ export async function* askOnce(
   } finally {
     await Promise.all(loaded.map((model) => model.close()))
   }
+}
+
+function layersOf(entry: ModelEntry | undefined): number {
+  return entry?.layers == null ? 0 : spanLength(parseSpan(entry.layers))
 }
 
 /** Nothing beyond this process. */

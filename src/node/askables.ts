@@ -3,23 +3,43 @@ import { toHex } from '../base/bytes.ts'
 import { LlmNodeError } from '../base/errors.ts'
 import type { AskedProfile } from '../coverage/path.ts'
 import { type AskableModel, type AskDeps, type AskOptions, type AskProgress, ask } from '../pipeline/ask.ts'
-import { assertFits } from '../pipeline/entry.ts'
+import { assertFits, requireCoverage } from '../pipeline/entry.ts'
 import { encodePrompt } from '../pipeline/prompt.ts'
 import type { Transcripts } from './transcripts.ts'
 
-/** The model that a request means. Throws NOT_SET_UP, MODEL_NOT_FOUND. */
-export function chooseModel(models: readonly AskableModel[], name: string | undefined): AskableModel {
+/**
+ * The model that a request means; where it is here in several recipes, the first one that `canAnswer`. Throws NOT_SET_UP,
+ * MODEL_NOT_FOUND.
+ */
+export function chooseModel(
+  models: readonly AskableModel[],
+  name: string | undefined,
+  canAnswer: (model: AskableModel) => boolean = () => true,
+): AskableModel {
   const [first] = models
   if (first === undefined) {
     throw new LlmNodeError('NOT_SET_UP', 'This node does not hold the ends of a model, so it cannot ask.', {
       hint: 'Fetch them: llm-node setup --layers none --ends',
     })
   }
-  const found = name === undefined ? first : models.find((model) => model.name === name)
+  const meant = models.filter((model) => model.name === (name ?? first.name))
+  const found = meant.find(canAnswer) ?? meant[0]
   if (found !== undefined) return found
   throw new LlmNodeError('MODEL_NOT_FOUND', `This node does not know the model "${name}".`, {
     hint: `It can ask: ${models.map((model) => model.name).join(', ')}.`,
   })
+}
+
+/** Whether every layer of a model is held by somebody, or all of them here when nobody else may be asked. */
+export function isCovered(deps: AskDeps, { solo, profile }: { solo: boolean; profile: AskedProfile }) {
+  return (model: AskableModel): boolean => {
+    try {
+      requireCoverage(model, deps, solo ? 'local-only' : profile)
+      return true
+    } catch {
+      return false
+    }
+  }
 }
 
 /** Throws CONTEXT_TOO_LONG when prompt and answer cannot fit, whoever computes: to be said before peers are looked for. */
@@ -37,15 +57,15 @@ export function answer(
   deps: AskDeps,
   defaults: { profile: AskedProfile },
 ): AsyncGenerator<AskProgress> {
-  const model = chooseModel(models, request.model)
+  const { maxTokens, stop = [], ignoreEnd, solo } = request
+  const profile = request.profile ?? defaults.profile
+  const model = chooseModel(models, request.model, isCovered(deps, { solo, profile }))
   const messages = request.messages ?? (request.prompt === undefined ? [] : [{ role: 'user', content: request.prompt }])
   if (messages.length === 0) throw new LlmNodeError('BAD_INPUT', 'There is nothing to answer: give a prompt.')
   const { temperature, topK, topP, minP, seed } = request
   const sampling = Object.fromEntries(
     Object.entries({ temperature, topK, topP, minP, seed }).filter(([, value]) => value !== undefined),
   )
-  const { maxTokens, stop = [], ignoreEnd, solo } = request
-  const profile = request.profile ?? defaults.profile
   const how = { ...runOf(request), stop, ignoreEnd, solo, profile, owner: ADMIN, ...run }
   return ask(model, { prompt: { messages }, maxTokens, sampling, ...how }, deps)
 }

@@ -3,7 +3,7 @@ import { spanLength } from '../base/span.ts'
 import { ask } from '../pipeline/ask.ts'
 import { embedText } from '../pipeline/embed.ts'
 import { requireCoverage } from '../pipeline/entry.ts'
-import { answerAgain, chooseModel } from './askables.ts'
+import { answerAgain, chooseModel, isCovered } from './askables.ts'
 import { newAnswerId } from './generations.ts'
 import { answerVia } from './inference-via.ts'
 import type { LoadedModel } from './load-model.ts'
@@ -32,17 +32,22 @@ export function createInference(parts: NodeParts): Inference {
       }
       const { via } = call
       if (via !== undefined) return parts.generations.follow(about, answerVia(parts, { ...call, via }, run.signal))
-      const model = chooseModel(askables(), call.model)
       const { prompt, sampling, stop, maxTokens } = call
       const profile = call.profile ?? parts.config.privacy.profile
-      const how = { ignoreEnd: call.ignoreEnd === true, logitsDigest: false, ...whereOf(call.where), profile }
+      const where = { ...whereOf(call.where), profile }
+      const model = chooseModel(askables(), call.model, isCovered(deps, where))
+      const how = { ignoreEnd: call.ignoreEnd === true, logitsDigest: false, ...where }
       return parts.generations.follow(
         about,
         ask(model, { id, prompt, sampling, stop, owner, maxTokens, ...how, ...run }, deps),
       )
     },
     embed: ({ model, where, profile = parts.config.privacy.profile, prompt }, signal) =>
-      embedText(chooseModel(askables(), model), { prompt, ...whereOf(where), profile, signal }, deps),
+      embedText(
+        chooseModel(askables(), model, isCovered(deps, { ...whereOf(where), profile })),
+        { prompt, ...whereOf(where), profile, signal },
+        deps,
+      ),
   }
 }
 

@@ -22,7 +22,7 @@ import { createExclusions } from '../pipeline/exclusions.ts'
 import { createHopServer } from '../pipeline/hop-server.ts'
 import { createIdleChains } from '../pipeline/idle-chains.ts'
 import { createAnswering, generateForOthers } from './answering.ts'
-import { chooseModel } from './askables.ts'
+import { chooseModel, isCovered } from './askables.ts'
 import { openAuditBook } from './audits.ts'
 import { type Care, type CareDeps, createCare, realCareDeps } from './care.ts'
 import { createControl } from './control.ts'
@@ -289,14 +289,14 @@ async function waitForCoverage(
   { signal, onNotice, check, profile = parts.config.privacy.profile }: Parameters<LlmNode['waitForCoverage']>[1],
 ): Promise<void> {
   const askables = parts.models.flatMap((model) => model.askable ?? [])
-  const model = chooseModel(askables, name)
-  check?.(model)
   const deps = entryDeps(parts)
+  const covered = isCovered(deps, { solo: false, profile })
+  check?.(chooseModel(askables, name, covered))
   const deadline = AbortSignal.timeout(COVERAGE_WAIT_MS)
   for (let waited = false; ; waited = true) {
     const changed = parts.swarm.nextChange(AbortSignal.any([signal, deadline]))
     try {
-      requireCoverage(model, deps, profile)
+      requireCoverage(chooseModel(askables, name, covered), deps, profile)
       return
     } catch (error) {
       if (!waited) onNotice('Looking for peers …')
