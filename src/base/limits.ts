@@ -230,6 +230,11 @@ export const onionLimits = {
   createPerSubnet: { perS: 3, burst: 30 },
   createTotal: { perS: 20, burst: 40 },
   trustedFactor: 20,
+  /** Circuits of one stranger that end by its fault or before they are set up; beyond, it is sent away for so long [§7]. */
+  fouls: { perS: 0.5, burst: 32 },
+  foulMs: 60_000,
+  /** PINGs of one circuit: an entry sends a few at a stall, and each is a layer to open and one to seal [§7]. */
+  pings: { perS: 8, burst: 64 },
   /** Peers and subnets whose rate is remembered, and peers in good standing: ~100 B each. */
   rememberedPeers: 4_096,
   /** The successor ended: state and KV are kept this long for TRUNCATE, EXTEND or the entry's close [§6]. */

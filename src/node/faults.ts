@@ -120,6 +120,7 @@ function faultyTransport(transport: CircuitTransport, corrupts: () => boolean): 
     isConnected: (peerId) => transport.isConnected(peerId),
     connect: (target, options) => transport.connect(target, options),
     open: async (target, options) => faulty(await transport.open(target, options)),
+    refuse: (peerId, ms) => transport.refuse(peerId, ms),
     onLink: (handler) => transport.onLink((link) => handler(faulty(link))),
   }
 }

@@ -25,12 +25,16 @@ export interface CircuitTable {
   /** `clean`: it was set up and closed by its predecessor without any violation; that earns good standing. */
   remove(circuit: TableCircuit, clean: boolean): void
   inGoodStanding(peer: string): boolean
+  /** A circuit from this peer is set up. */
+  isUseful(peer: string): boolean
   count(phase: CircuitPhase, peer?: string): number
   /** Counts the bytes that wait in `circuit`; beyond the caps the circuit with the oldest byte is destroyed. */
   meter(circuit: TableCircuit): QueueMeter
   counts(): CircuitCounts
   destroyAll(reason: string): void
 }
+
+const BEGINNING: ReadonlySet<CircuitPhase> = new Set(['new', 'half-open'])
 
 /** Bytes that wait, in the order in which they came: what leaves first has come first. */
 interface Waiting {
@@ -78,6 +82,7 @@ export function createCircuitTable(limits: OnionLimits, clock: Clock): CircuitTa
       if (clean) goodStanding.set(circuit.peer, true)
     },
     inGoodStanding: (peer) => goodStanding.has(peer),
+    isUseful: (peer) => [...circuits.keys()].some((circuit) => circuit.peer === peer && !BEGINNING.has(circuit.phase)),
     count,
     meter: (circuit) => ({
       add(bytes) {

@@ -4,6 +4,7 @@ import type { Timers } from '../base/timers.ts'
 import type { CircuitTable } from './circuit-table.ts'
 import type { CryptoBackend } from './crypto.ts'
 import type { FairTurns } from './fair-turns.ts'
+import type { Fouls } from './fouls.ts'
 import type { OnionKey } from './handshake.ts'
 import type { AnswerService, CircuitTransport, ComputeService } from './ports.ts'
 import type { CreateSource } from './rate-limit.ts'
@@ -34,6 +35,7 @@ export interface HopContext {
   readonly logger: Logger
   readonly crypto: CryptoBackend
   readonly table: CircuitTable
+  readonly fouls: Fouls
   /** What all relayed circuits together may send. */
   readonly relayTurns: FairTurns
   admitCreate(source: CreateSource): boolean

@@ -12,7 +12,7 @@ import { extendCircuit } from './hop-extend.ts'
 import { checkPlainBody, decodeExtend, encodeExtendFail, encodeOk, OP, type Op } from './ops.ts'
 import type { FrameLink } from './ports.ts'
 import { createOpener, createSealer, type Opener, type Sealer } from './ratchet.ts'
-import { createTokenBucket } from './rate-limit.ts'
+import { createTokenBucket, type TokenBucket } from './rate-limit.ts'
 import { createSendQueue, type QueueMeter, type SendQueue } from './send-queue.ts'
 
 /** Everything that a CREATE which was answered with OK gave this hop. */
@@ -47,6 +47,7 @@ class HopCircuit {
   #hadSuccessor = false
   #extending: AbortController | undefined
   #earlyFrames = 0
+  readonly #pings: TokenBucket
   #bytes = 0
   #lastFrameMs: number
   #ended = false
@@ -60,6 +61,7 @@ class HopCircuit {
     this.peer = link.remotePeer
     this.trusted = context.isTrusted(link.remotePeer, link.remoteIsLocal)
     this.#meter = context.table.meter(this)
+    this.#pings = createTokenBucket(context.limits.pings, context.clock)
     this.#predecessor = { link, queue: this.#createQueue(link, false) }
     this.#lastFrameMs = context.clock.monotonicMs()
   }
@@ -70,10 +72,14 @@ class HopCircuit {
     // Streams without a CREATE are as cheap as half-open circuits, but must not keep those out.
     if (table.count('new') >= 4 * limits.halfOpen) {
       link.abort('too many streams')
+      this.#foul()
       return
     }
     table.add(this)
-    this.#cancelPhaseTimer = timers.after(limits.halfOpenMs, () => this.destroy('not set up in time'))
+    this.#cancelPhaseTimer = timers.after(limits.halfOpenMs, () => {
+      this.#foul()
+      this.destroy('not set up in time')
+    })
     link.onEnd(() => this.#predecessorEnded())
     link.onFrame((frame) => this.#guard(() => this.#fromPredecessor(frame)))
   }
@@ -83,14 +89,20 @@ class HopCircuit {
   }
 
   /** Any exception in handling a frame is a violation, or a fault of ours: both end the circuit, and only this one. */
-  #guard(handle: () => void): void {
+  #guard(handle: () => void, onFoul = () => this.#foul()): void {
     if (this.#ended) return
     try {
       handle()
     } catch (error) {
-      if (!isLlmNodeError(error)) this.#context.logger.error({ err: error }, 'a circuit failed')
+      if (isLlmNodeError(error)) onFoul()
+      else this.#context.logger.error({ err: error }, 'a circuit failed')
       this.destroy(isLlmNodeError(error) ? `${error.code}: ${error.message}` : 'unexpected error')
     }
+  }
+
+  /** Whoever is known is forgiven: circuits of others pass through it. */
+  #foul(): void {
+    if (!this.#ended && !this.trusted) this.#context.fouls.note(this.peer)
   }
 
   #fromPredecessor(frame: Uint8Array): void {
@@ -189,8 +201,10 @@ class HopCircuit {
       return
     }
     checkPlainBody(op, inner)
-    if (op === OP.ping) this.#reply(OP.pong, inner)
-    else if (op === OP.truncate) this.#onTruncate(established)
+    if (op === OP.ping) {
+      if (!this.#pings.take(1)) throw badFrame('rate')
+      this.#reply(OP.pong, inner)
+    } else if (op === OP.truncate) this.#onTruncate(established)
     else throw badFrame('op')
   }
 
@@ -222,8 +236,8 @@ class HopCircuit {
         this.#successor = { link, queue: this.#createQueue(link, established.message.role === 'relay') }
         this.#reply(OP.extended, created)
       },
-      onFrame: (frame: Uint8Array) => this.#guard(() => this.#fromSuccessor(frame)),
-      onEnd: () => this.#guard(() => this.#successorEnded()),
+      onFrame: (frame: Uint8Array) => this.#guard(() => this.#fromSuccessor(frame), nobody),
+      onEnd: () => this.#guard(() => this.#successorEnded(), nobody),
     }
     const { remoteIsLocal } = this.#predecessor.link
     const options = { predecessorIsLocal: remoteIsLocal, signal: extending.signal, handlers }
@@ -271,6 +285,7 @@ class HopCircuit {
   }
 
   #predecessorEnded(): void {
+    if (this.phase === 'new' || this.phase === 'half-open') this.#foul()
     this.#end('closed by the predecessor', this.#established?.data.isSetUp ?? false)
   }
 
@@ -305,11 +320,17 @@ class HopCircuit {
       maxBytes: limits.queueBytes + limits.frameSpareBytes,
       meter: this.#meter,
       timers,
-      overflow: () => this.destroy('more bytes are waiting than were granted'),
+      overflow: () => {
+        if (!paced) this.#foul()
+        this.destroy('more bytes are waiting than were granted')
+      },
       ...(paced ? { paced: { rate: createTokenBucket(rate, clock), turns: relayTurns, peer: this.peer } } : {}),
     })
   }
 }
+
+/** A successor's fault: it was the entry that chose it. */
+const nobody = () => {}
 
 /** The exporter is kept only where a caller may prove by it who it is. */
 function createData(role: HopRole, exporter: Secret, deps: HopDataDeps): HopData {

@@ -44,6 +44,8 @@ export interface CircuitTransport {
   connect(target: PeerTarget, options: { signal: AbortSignal }): Promise<void>
   /** Opens a circuit stream; the transport proves that the far end is `target.peerId`. Throws PEER_UNREACHABLE, ABORTED. */
   open(target: PeerTarget, options: { signal: AbortSignal }): Promise<FrameLink>
+  /** Closes the connections to a peer, and lets it make none for so long. */
+  refuse(peerId: string, ms: number): void
   /** Inbound circuit streams. */
   onLink(handler: (link: FrameLink) => void): void
 }

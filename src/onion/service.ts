@@ -6,6 +6,7 @@ import { type AnswerCircuit, openAnswerCircuit } from './answer-circuit.ts'
 import { createCircuitTable } from './circuit-table.ts'
 import { nodeCrypto } from './crypto.ts'
 import { createFairTurns } from './fair-turns.ts'
+import { createFouls } from './fouls.ts'
 import { acceptCircuit } from './hop.ts'
 import type { HopContext, RingEnd } from './hop-context.ts'
 import { createCreateLimiter, createTokenBucket } from './rate-limit.ts'
@@ -62,6 +63,7 @@ export function createOnionService(options: OnionOptions, deps: OnionDeps): Onio
   let building = 0
   deps.transport.onLink((link) => {
     if (stopped.signal.aborted) link.abort('stopped')
+    else if (context.fouls.isOut(link.remotePeer)) link.abort('sent away')
     else acceptCircuit(context, link)
   })
 
@@ -145,6 +147,11 @@ function createContext(
     logger,
     table,
     timers,
+    fouls: createFouls(limits, clock, (peer, ms) => {
+      logger.warn({ peer, seconds: ms / 1_000 }, 'a peer breaks rules again and again and is sent away')
+      // What works with it goes on: only new circuits are refused then.
+      if (!table.isUseful(peer)) transport.refuse(peer, ms)
+    }),
     relayTurns: createFairTurns(createTokenBucket(limits.relayTotal, clock), timers),
     crypto: deps.crypto ?? nodeCrypto,
     admitCreate: createCreateLimiter(limits, clock),

@@ -29,6 +29,7 @@ import type { OwnAddresses } from './own-addresses.ts'
 import { compareDialAddrs, isOwnNetwork, type TransportName } from './peer-addrs.ts'
 import type { RelayClient } from './relay-client.ts'
 import { type RelayCapacity, relayServerService } from './relay-server.ts'
+import type { ShutOut } from './shut-out.ts'
 import { singleWrite } from './single-write.ts'
 
 export interface HostOptions {
@@ -73,6 +74,7 @@ export async function createHost(
     onFound: (peer: PeerInfo) => void
     checkRecord: RecordCheck
     relays: RelayClient
+    shutOut: ShutOut
     links: Pick<Links, 'preferred' | 'open'>
   },
 ): Promise<{ host: Host; close: () => Promise<void> }> {
@@ -92,7 +94,7 @@ export async function createHost(
         addressVerificationRetry: reachabilityLimits.askAgainFirstMs / 2,
       },
       transports: [tcp(), ...(quic === undefined ? [] : [quic]), deps.relays.transport],
-      connectionGater: deps.relays.gater,
+      connectionGater: { ...deps.relays.gater, ...deps.shutOut.gater },
       connectionEncrypters: [singleWrite(noise())],
       ...(options.preSharedKey === undefined ? {} : { connectionProtector: gate(options.preSharedKey) }),
       streamMuxers: [yamux(yamuxSettings)],

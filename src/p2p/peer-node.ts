@@ -1,4 +1,5 @@
 import type { PeerInfo } from '@libp2p/interface'
+import { peerIdFromString } from '@libp2p/peer-id'
 import { LlmNodeError } from '../base/errors.ts'
 import { p2pLimits } from '../base/limits.ts'
 import type { Logger } from '../base/logger.ts'
@@ -23,6 +24,7 @@ import { createRedialler } from './redial.ts'
 import { createRelayClient, type RelayClient } from './relay-client.ts'
 import type { RelayCapacity } from './relay-server.ts'
 import { createRequester, handleRequests, type Requester, type RequestHandler } from './requests.ts'
+import { createShutOut, type ShutOut } from './shut-out.ts'
 import { connectTo, meetAt, openStream } from './streams.ts'
 
 export interface PeerNodeOptions {
@@ -96,6 +98,8 @@ export interface PeerNode extends Requester {
   meet(addr: string, options: { signal: AbortSignal }): Promise<string>
   /** Opens a circuit stream. Throws PEER_UNREACHABLE, ABORTED. */
   open(target: PeerTarget, options: { signal: AbortSignal }): Promise<FramedStream>
+  /** Closes the connections to a peer, and takes none from it for so long. */
+  refuse(peerId: string, ms: number): void
   /** Inbound circuit streams; without a handler they are reset. */
   onLink(handler: (link: FramedStream) => void): void
   /** Answers requests of `protocol`. Before start. */
@@ -130,6 +134,7 @@ export async function createPeerNode(
   const relays = createRelayClient({ isRelay: (peerId) => known.has(peerId) }, { logger, nowMs })
   const both = transports.length > 1 && options.preSharedKey === undefined
   const links = createLinks({ both, keeps: (peerId) => relays.relays().includes(peerId) }, { logger, nowMs })
+  const shutOut = createShutOut(nowMs)
   const { host, close } = await createHost(hostOptions(options, transports, listen), {
     identity: deps.identity,
     logger,
@@ -137,12 +142,13 @@ export async function createPeerNode(
     checkRecord: (key, value) => checkRecord(key, value),
     relays,
     links,
+    shutOut,
   })
   const reach = watchReachability(host, options, { relays, logger, nowMs })
   const redialler = createRedialler({ bootstrap: options.bootstrap ?? [] }, { host, logger })
   const localPeers = createLocalPeers({ host, logger })
   onFound = localPeers.found
-  const parts: NodeParts = { options, host, links, reach, relays, circuits: await acceptCircuits(host) }
+  const parts: NodeParts = { options, host, links, reach, relays, shutOut, circuits: await acceptCircuits(host) }
   const services = [links, reach.watch, redialler]
   const state = { started: false, stopped: undefined as Promise<void> | undefined }
   const stopAll = async (): Promise<void> => {
@@ -178,6 +184,7 @@ interface NodeParts {
   readonly host: Host
   readonly links: Links
   readonly relays: RelayClient
+  readonly shutOut: ShutOut
   readonly reach: { readonly watch: ReachabilityWatch; onChange(handler: () => void): void }
   readonly circuits: { onLink(handler: (link: FramedStream) => void): void }
 }
@@ -208,7 +215,7 @@ function watchReachability(
 
 /** Everything but its life. */
 function speak(parts: NodeParts): Omit<PeerNode, 'start' | 'stop' | 'dht'> {
-  const { host, links, reach, circuits } = parts
+  const { host, links, reach, circuits, shutOut } = parts
   return {
     ...describeHost(parts),
     ...createRequester({ host, links }),
@@ -218,6 +225,10 @@ function speak(parts: NodeParts): Omit<PeerNode, 'start' | 'stop' | 'dht'> {
     meet: (addr, { signal }) => meetAt(host, addr, signal),
     open: (target, { signal }) =>
       openStream({ host, links }, target, { protocol: CIRCUIT_PROTOCOL, signal, rules: circuitRules }),
+    refuse(peerId, ms) {
+      shutOut.add(peerId, ms)
+      host.hangUp(peerIdFromString(peerId)).catch(() => {})
+    },
     onLink: (handler) => circuits.onLink(handler),
     handle: (protocol, { maxRequestBytes }, handler) => handleRequests(host, { protocol, maxRequestBytes }, handler),
     async onPeer(protocol, handlers) {

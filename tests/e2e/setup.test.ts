@@ -45,15 +45,15 @@ test('a newcomer closes the gap that two nodes leave, fetches only it, and answe
   await swarm.start('third')
 
   const startedMs = performance.now()
-  const marks: Record<string, number> = {}
-  const mark = (name: string) => {
-    marks[name] = Math.round(performance.now() - startedMs)
+  const steps: { readonly step: string; readonly atMs: number }[] = []
+  const mark = (step: string) => {
+    steps.push({ step, atMs: Math.round(performance.now() - startedMs) })
   }
   const setup = await runJson<SetupBody>([
     ...['setup', '--yes', '--model', mirror.url, '--client', 'newcomer'],
     ...(await meet('newcomer')),
   ])
-  mark('set up')
+  mark('set up: look at the machine and the swarm, choose, fetch, test')
   expect(setup.model).toMatchObject({ layers: '4-7', ends: true, recipe: 'f32' })
   expect(setup.selfTest).toEqual({
     numericsClass: expect.stringMatching(/^[0-9a-f]{64}$/),
@@ -71,13 +71,17 @@ test('a newcomer closes the gap that two nodes leave, fetches only it, and answe
   expect(fetched).toBeLessThan(2.4e6)
 
   const node = await swarm.start('newcomer')
-  mark('serving')
+  mark('start, until it serves')
   expect(node.address).not.toBe(first.address)
   const answer = await runJson<AskResult>(['ask', question, ...swarm.as('asker'), ...oneThread, '--temperature', '0'])
-  mark('answered')
+  mark('ask, until the whole answer is there')
   expect(answer.tokens).toEqual(expected.answer_ids)
   expect(answer.exact).toBe(true)
-  expect(marks.answered).toBeLessThan(15_000)
+  process.stdout.write(`\n${'from a fresh home to the first answer'.padEnd(66)}ms\n`)
+  for (const [i, { step, atMs }] of steps.entries()) {
+    process.stdout.write(`${step.padEnd(62)}${String(atMs - (steps[i - 1]?.atMs ?? 0)).padStart(6)}\n`)
+  }
+  expect(steps.at(-1)?.atMs).toBeLessThan(15_000)
 })
 
 test('plan says the same before anything is fetched', async () => {

@@ -49,6 +49,7 @@ function createCapture() {
       isConnected: (peerId) => transport.isConnected(peerId),
       connect: (target, options) => transport.connect(target, options),
       open: async (target, options) => tapped(await transport.open(target, options), transport.self.peerId),
+      refuse: (peerId, ms) => transport.refuse(peerId, ms),
       onLink: (handler) => transport.onLink((link) => handler(tapped(link, transport.self.peerId))),
     }
     const note = (bytes: Uint8Array) => secrets.add(Buffer.from(bytes).toString('hex'))

@@ -44,6 +44,7 @@ const transport: CircuitTransport = {
   isConnected: (peerId) => peer.isConnected(peerId),
   connect: (target, options) => peer.connect(target, options),
   open: (target, options) => peer.open(target, options),
+  refuse: (peerId, ms) => peer.refuse(peerId, ms),
   onLink: (handler) => peer.onLink((link) => handler(strange(link))),
 }
 const onion = createOnionService(

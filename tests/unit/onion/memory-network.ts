@@ -12,6 +12,8 @@ export interface MemoryNode extends CircuitTransport {
   readonly dials: PeerTarget[]
   /** Every peer that this node has opened a stream to or got one from. */
   readonly streamPeers: Set<string>
+  /** Peers that were sent away. */
+  readonly refused: string[]
   /** Opens a stream as a node without the onion layer would. */
   rawLink(peerId: string): FrameLink
 }
@@ -50,6 +52,8 @@ interface NodeState {
   readonly connections: Set<string>
   readonly dials: PeerTarget[]
   readonly streamPeers: Set<string>
+  /** Peers that were sent away. */
+  readonly refused: string[]
   onLink: (link: FrameLink) => void
 }
 
@@ -74,6 +78,7 @@ export function createMemoryNetwork(deliver: Deliver = queueMicrotask): MemoryNe
         connections: new Set(),
         dials: [],
         streamPeers: new Set(),
+        refused: [],
         onLink: (link) => link.abort('nobody listens'),
       }
       hub.nodes.set(peerId, state)
@@ -131,6 +136,7 @@ function createNode(hub: Hub, self: NodeState): MemoryNode {
     self: { peerId: self.peerId, addrs: () => self.addrs },
     dials: self.dials,
     streamPeers: self.streamPeers,
+    refused: self.refused,
     isConnected: (peerId) => self.connections.has(peerId),
     async connect(target, { signal }) {
       await hang(hub, target.peerId, signal)
@@ -139,6 +145,9 @@ function createNode(hub: Hub, self: NodeState): MemoryNode {
     async open(target, { signal }) {
       await hang(hub, target.peerId, signal)
       return open(connect(target, signal))
+    },
+    refuse(peerId) {
+      self.refused.push(peerId)
     },
     onLink(handler) {
       self.onLink = handler
