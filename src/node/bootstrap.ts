@@ -15,6 +15,7 @@ import { makeInvite } from './joining.ts'
 import { peerOptions } from './listen.ts'
 import { resolveNetwork } from './networks.ts'
 import type { NodeOptions } from './node.ts'
+import { surviveStrayFaults } from './stray-faults.ts'
 import { nodeVersion } from './version.ts'
 
 export interface BootstrapOptions extends Omit<NodeOptions, 'guest'> {
@@ -73,6 +74,7 @@ export async function runBootstrap(
     { transport: peer, compute: null, clock: systemClock, logger },
   )
   let http: { url: string; close(): void } | undefined
+  const forget = surviveStrayFaults(logger)
   try {
     await peer.start()
     await swarm.start()
@@ -93,6 +95,7 @@ export async function runBootstrap(
     await swarm.stop()
     await onion.stop()
     await peer.stop()
+    forget()
   }
 }
 

@@ -8,6 +8,7 @@ import { createNode, type LlmNode, type NodeOptions } from './node.ts'
 import { readRunFile, removeRunFile, writeRunFile } from './run-file.ts'
 import { type HttpServer, serveHttp } from './serve-http.ts'
 import { repairModels } from './sound-models.ts'
+import { surviveStrayFaults } from './stray-faults.ts'
 
 /** What `start` tells when the node is ready. */
 export interface ReadyState {
@@ -43,6 +44,7 @@ export async function serve(
   const stopping = new AbortController()
   const logger = createLogger({ level: config.log.level })
   if (run.verify) await repairModels(home, config, { signal: run.signal, logger })
+  const forget = surviveStrayFaults(logger)
   const node = await createNode(options, { logger, onStop: () => stopping.abort() })
   const token = randomBytes(24).toString('hex')
   let server: HttpServer | undefined
@@ -58,6 +60,7 @@ export async function serve(
     await node.stop()
     server?.close()
     await removeRunFile(home)
+    forget()
   }
 }
 

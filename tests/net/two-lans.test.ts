@@ -124,7 +124,8 @@ test.skipIf(unavailable !== null)(
     await broken.seen(text.slice(0, 60))
     boot.kill('SIGKILL')
     const { code, stdout, stderr } = await broken.ended
-    expect([code, stdout, stderr]).toEqual([0, text, expect.anything()])
+    const node = anna.over ? (await anna.ended).stderr : ''
+    expect([code, stdout, stderr, node]).toEqual([0, text, expect.anything(), ''])
     await delay(200)
     expect(await run<PingBody>('anna', 'ping', ben.address)).toMatchObject({ path: 'relay' })
     const again = await run<AskResult>('anna', 'ask', question, '--temperature', '0')
