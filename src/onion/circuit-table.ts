@@ -1,5 +1,5 @@
 import type { Clock } from '../base/clock.ts'
-import { createRecentMap } from './rate-limit.ts'
+import { createRecentMap } from '../base/recent-map.ts'
 import type { QueueMeter } from './send-queue.ts'
 import type { OnionLimits } from './types.ts'
 

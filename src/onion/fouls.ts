@@ -1,5 +1,6 @@
 import type { Clock } from '../base/clock.ts'
-import { createRecentMap, createTokenBucket, type TokenBucket } from './rate-limit.ts'
+import { createRecentMap } from '../base/recent-map.ts'
+import { createTokenBucket, type TokenBucket } from './rate-limit.ts'
 import type { OnionLimits } from './types.ts'
 
 /**

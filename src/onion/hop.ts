@@ -89,13 +89,14 @@ class HopCircuit {
   }
 
   /** Any exception in handling a frame is a violation, or a fault of ours: both end the circuit, and only this one. */
-  #guard(handle: () => void, onFoul = () => this.#foul()): void {
+  #guard(handle: () => void, bySuccessor = false): void {
     if (this.#ended) return
     try {
       handle()
     } catch (error) {
-      if (isLlmNodeError(error)) onFoul()
-      else this.#context.logger.error({ err: error }, 'a circuit failed')
+      if (!isLlmNodeError(error)) this.#context.logger.error({ err: error }, 'a circuit failed')
+      // A successor was the entry's choice: what it does is no fault of the predecessor.
+      else if (!bySuccessor) this.#foul()
       this.destroy(isLlmNodeError(error) ? `${error.code}: ${error.message}` : 'unexpected error')
     }
   }
@@ -236,8 +237,8 @@ class HopCircuit {
         this.#successor = { link, queue: this.#createQueue(link, established.message.role === 'relay') }
         this.#reply(OP.extended, created)
       },
-      onFrame: (frame: Uint8Array) => this.#guard(() => this.#fromSuccessor(frame), nobody),
-      onEnd: () => this.#guard(() => this.#successorEnded(), nobody),
+      onFrame: (frame: Uint8Array) => this.#guard(() => this.#fromSuccessor(frame), true),
+      onEnd: () => this.#guard(() => this.#successorEnded(), true),
     }
     const { remoteIsLocal } = this.#predecessor.link
     const options = { predecessorIsLocal: remoteIsLocal, signal: extending.signal, handlers }
@@ -328,9 +329,6 @@ class HopCircuit {
     })
   }
 }
-
-/** A successor's fault: it was the entry that chose it. */
-const nobody = () => {}
 
 /** The exporter is kept only where a caller may prove by it who it is. */
 function createData(role: HopRole, exporter: Secret, deps: HopDataDeps): HopData {

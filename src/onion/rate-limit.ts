@@ -1,4 +1,5 @@
 import type { Clock } from '../base/clock.ts'
+import { createRecentMap } from '../base/recent-map.ts'
 import type { OnionLimits, Rate } from './types.ts'
 
 export interface TokenBucket {
@@ -27,34 +28,6 @@ export function createTokenBucket(rate: Rate, clock: Clock): TokenBucket {
       refill()
       // More than the burst never fits at once: the caller then sends when the bucket is full.
       return Math.max(0, ((Math.min(amount, rate.burst) - level) / rate.perS) * 1_000)
-    },
-  }
-}
-
-/** A map that forgets what was used longest ago once it is full. */
-export function createRecentMap<V>(capacity: number) {
-  const entries = new Map<string, V>()
-  return {
-    get(key: string): V | undefined {
-      const value = entries.get(key)
-      if (value !== undefined) {
-        entries.delete(key)
-        entries.set(key, value)
-      }
-      return value
-    },
-    set(key: string, value: V): void {
-      entries.delete(key)
-      entries.set(key, value)
-      if (entries.size <= capacity) return
-      for (const oldest of entries.keys()) {
-        entries.delete(oldest)
-        return
-      }
-    },
-    has: (key: string): boolean => entries.has(key),
-    get size() {
-      return entries.size
     },
   }
 }

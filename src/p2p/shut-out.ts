@@ -1,4 +1,5 @@
 import type { ConnectionGater, PeerId } from '@libp2p/interface'
+import { createRecentMap } from '../base/recent-map.ts'
 
 /** Peers remembered: ~100 B each. */
 const MOST = 1_024
@@ -10,16 +11,9 @@ export interface ShutOut {
 }
 
 export function createShutOut(nowMs: () => number): ShutOut {
-  const untilMs = new Map<string, number>()
+  const untilMs = createRecentMap<number>(MOST)
   return {
-    add(peerId, ms) {
-      untilMs.delete(peerId)
-      untilMs.set(peerId, nowMs() + ms)
-      for (const oldest of untilMs.keys()) {
-        if (untilMs.size <= MOST) break
-        untilMs.delete(oldest)
-      }
-    },
+    add: (peerId, ms) => untilMs.set(peerId, nowMs() + ms),
     gater: {
       denyInboundEncryptedConnection: (peer: PeerId) => (untilMs.get(peer.toString()) ?? 0) > nowMs(),
     },
