@@ -23,7 +23,8 @@ export function chooseModel(
     })
   }
   const meant = models.filter((model) => model.name === (name ?? first.name))
-  const found = meant.find(canAnswer) ?? meant[0]
+  // To find out takes a search for a route: not where there is nothing to choose.
+  const found = (meant.length > 1 ? meant.find(canAnswer) : undefined) ?? meant[0]
   if (found !== undefined) return found
   throw new LlmNodeError('MODEL_NOT_FOUND', `This node does not know the model "${name}".`, {
     hint: `It can ask: ${models.map((model) => model.name).join(', ')}.`,
