@@ -31,8 +31,8 @@ const PATIENT_MS = 10_000
 const MAX_ROUNDS = 10
 /** A digest waits so long for the one before: two at once would fetch everything twice. */
 const PATIENCE_MS = 2_000
-/** A peer first heard of so lately is told with its contact record. */
-const NEWCOMER_MS = 300_000
+/** A peer first heard of so lately is told with its contact record; afterwards who lacks it asks. */
+const NEWCOMER_MS = 60_000
 /** Newer heartbeats in one digest that show that somebody knows more than the feeders. */
 const MANY_BEHIND = 16
 
@@ -100,6 +100,8 @@ class Exchange implements Gossip {
   readonly #outbox = new Map<string, Map<string, Outgoing>>()
   /** Heartbeats to pass on to all who asked for them, and from whom each came. */
   readonly #beats = new Map<AdvertEntry['id'], string>()
+  /** Whom to tell first, until the next flush: changes that travel together go to the same few. */
+  #order: readonly string[] | undefined
   /** Whom each neighbour wants to know of. */
   readonly #reaches = new Map<string, Reach>()
   #cancelTimer: (() => void) | undefined
@@ -123,11 +125,13 @@ class Exchange implements Gossip {
 
   join(peerId: string): void {
     this.neighbours.add(peerId)
+    this.#order = undefined
     this.#deps.feeds.join(peerId)
   }
 
   leave(peerId: string): void {
     this.neighbours.delete(peerId)
+    this.#order = undefined
     this.#deps.feeds.leave(peerId)
     this.#outbox.delete(peerId)
     this.#reaches.delete(peerId)
@@ -170,17 +174,22 @@ class Exchange implements Gossip {
     change: Change,
     { except, everybody, isOwn }: { except?: string; everybody?: boolean; isOwn: boolean },
   ): string[] {
-    const { feeds, random } = this.#deps
-    const others = [...this.neighbours].filter(
+    const { feeds } = this.#deps
+    this.#order ??= this.#newOrder()
+    const others = this.#order.filter(
       (peerId) => peerId !== except && peerId !== entry.advert.peerId && this.#isFor(peerId, entry),
     )
     if (everybody) return others
-    const fed = others.filter((peerId) => feeds.isFed(peerId))
-    if (change === 'contact' && !isOwn) return fed
-    const rest = others.filter((peerId) => !feeds.isFed(peerId))
-    const count = this.#isLarge() ? coverageLimits.offeredTo : coverageLimits.pushedTo
-    const first = pickRandom(fed, count, random)
-    return [...first, ...pickRandom(rest, count - first.length, random)]
+    if (change === 'contact' && !isOwn) return others.filter((peerId) => feeds.isFed(peerId))
+    return others.slice(0, this.#isLarge() ? coverageLimits.offeredTo : coverageLimits.pushedTo)
+  }
+
+  /** At random, those first who get a message anyway because they are fed. */
+  #newOrder(): string[] {
+    const { feeds, random } = this.#deps
+    const shuffled = shuffle([...this.neighbours], random)
+    const isFed = (peerId: string) => feeds.isFed(peerId)
+    return [...shuffled.filter(isFed), ...shuffled.filter((peerId) => !isFed(peerId))]
   }
 
   #isLarge(): boolean {
@@ -195,6 +204,7 @@ class Exchange implements Gossip {
     this.#cancelTimer?.()
     this.#cancelTimer = undefined
     this.#flushMs = Number.POSITIVE_INFINITY
+    this.#order = undefined
     const beats = this.#beatsNow()
     const messages = [...this.neighbours].map((peerId) => this.#newsFor(peerId, beats))
     this.#outbox.clear()
@@ -368,11 +378,7 @@ function lineOf({ id, index }: AdvertEntry): DigestLine {
   return { advertId: id, index }
 }
 
-function pickRandom<T>(values: readonly T[], count: number, random: () => number): T[] {
+function shuffle<T>(values: readonly T[], random: () => number): T[] {
   const pool = [...values]
-  const picked: T[] = []
-  while (pool.length > 0 && picked.length < count) {
-    picked.push(...pool.splice(Math.floor(random() * pool.length), 1))
-  }
-  return picked
+  return values.flatMap(() => pool.splice(Math.floor(random() * pool.length), 1))
 }

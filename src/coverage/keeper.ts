@@ -16,12 +16,13 @@ const TICK_MS = 5_000
 const FIRST_SAMPLES = 3
 /** Round trips in a row without an answer that make a connected peer doubtful. A busy peer may well miss one. */
 const MUTE_ROUNDS = 3
-const SYNC_MS = 30_000
+/** How often a digest is compared with some neighbour: the larger the swarm, the longer the digest (10 bytes a peer). */
+const SYNC = { minMs: 30_000, msPerPeer: 100, maxMs: 60_000 }
 /** The other side of a new connection starts the exchange; when it does not, this one does. */
 const SECOND_SYNC_MS = 1_500
 const MESH_RETRY_MS = 60_000
 /** The more peers there are, the less often each neighbour is measured; a ping costs 1.2 KB with its stream. */
-const MEASURE = { msPerPeer: 300, maxMs: 20_000 }
+const MEASURE = { msPerPeer: 300, maxMs: 60_000 }
 /** Neighbours among the nearest that a node in a crowd looks for. */
 const NEAR = 4
 
@@ -76,8 +77,17 @@ class ViewKeeper implements Keeper {
   }
 
   start(): void {
-    this.#every(this.#tickMs, () => this.#tick())
-    this.#every(SYNC_MS, () => this.#syncSomebody())
+    const { table } = this.#deps.sources
+    const byPeers = ({ minMs, msPerPeer, maxMs }: typeof SYNC) =>
+      Math.max(minMs, Math.min(maxMs, msPerPeer * table.size))
+    this.#every(
+      () => this.#tickMs,
+      () => this.#tick(),
+    )
+    this.#every(
+      () => byPeers(SYNC),
+      () => this.#syncSomebody(),
+    )
   }
 
   stop(): void {
@@ -126,10 +136,12 @@ class ViewKeeper implements Keeper {
     if (sources.table.expire(nowMs)) this.#changed()
     feeds.choose(sources.table.size)
     await own.tick()
-    const dueMs = nowMs - Math.max(0.5 * this.#tickMs, Math.min(MEASURE.maxMs, MEASURE.msPerPeer * sources.table.size))
-    const measured = [...gossip.neighbours]
-      .slice(0, coverageLimits.measured)
-      .filter((peerId) => (this.#measured.get(peerId) ?? Number.NEGATIVE_INFINITY) <= dueMs)
+    const soonMs = 0.5 * this.#tickMs
+    const pauseMs = Math.max(soonMs, Math.min(MEASURE.maxMs, MEASURE.msPerPeer * sources.table.size))
+    // One that has just missed a round trip is asked again at once: so silence shows as fast in any swarm.
+    const isDue = (peerId: string) =>
+      (this.#measured.get(peerId) ?? Number.NEGATIVE_INFINITY) <= nowMs - (this.#missed.has(peerId) ? soonMs : pauseMs)
+    const measured = [...gossip.neighbours].slice(0, coverageLimits.measured).filter(isDue)
     await Promise.all(measured.map((peerId) => this.#run(() => this.#measure(peerId))))
     if (this.#deps.mesh) await this.#mesh()
   }
@@ -248,8 +260,8 @@ class ViewKeeper implements Keeper {
   }
 
   /** Again and again, each time after the one before has ended, a little unevenly so that a swarm does not beat in time. */
-  #every(periodMs: number, task: () => Promise<void>): void {
-    this.#after(periodMs * (0.9 + this.#deps.random() / 5), async () => {
+  #every(periodMs: () => number, task: () => Promise<void>): void {
+    this.#after(periodMs() * (0.9 + this.#deps.random() / 5), async () => {
       await this.#run(task)
       this.#every(periodMs, task)
     })
