@@ -1,16 +1,13 @@
 import type { Span } from '../base/span.ts'
 import type { LayerHolder } from './map.ts'
-import { linkMs, rttBetween, shortKvMs } from './route-costs.ts'
+import { linkMs } from './route-costs.ts'
+import { at, describeNodes, type NodesRequest, type RouteNodes } from './route-nodes.ts'
 
-export interface SearchRequest {
-  readonly span: Span
-  readonly maxContext: number
+export interface SearchRequest extends NodesRequest {
   readonly maxHops: number
   readonly penaltyMs?: ((from: string | null, to: string | null) => number) | undefined
   readonly penalised?: ReadonlySet<string> | undefined
   readonly clash?: ((a: string, b: string) => boolean) | undefined
-  /** For each holder, by index: what its costs are multiplied with in the search. */
-  readonly factors?: readonly number[] | undefined
 }
 
 /** One hop of the way found: the holder's index, and the first layer that it computes. */
@@ -33,38 +30,26 @@ export function searchRoute(holders: readonly LayerHolder[], request: SearchRequ
   return new Search(holders, request).run()
 }
 
-interface Nodes {
-  readonly first: Int32Array
-  readonly end: Int32Array
-  /** Where a holder's layers begin in the tables of a hop: entry `offset + layer − first`. */
-  readonly offset: Int32Array
-  readonly size: number
-  readonly msPerLayer: Float64Array
-  readonly unknownLinkMs: Float64Array
-  /** Holders to which a link is known, and its ms: those of one holder lie from `knownAt[index]` to `knownAt[index + 1]`. */
-  readonly knownAt: Int32Array
-  readonly knownFrom: Int32Array
-  readonly knownMs: Float64Array
-  /** What a holder costs more for want of room. */
-  readonly fixedMs: Float64Array
-  /** What the way costs at least from where a holder begins at a layer, as the tables of a hop. */
-  readonly restMs: Float64Array
-}
-
 /** The cheapest arrivals, KEPT for each layer of the span, cheapest first. */
 interface Tops {
   readonly ms: Float64Array
   readonly holder: Int32Array
 }
 
-/** All ways of exactly so many hops, by holder and layer. */
+/** The ways of exactly so many hops, by holder and layer: what it takes to go back along them. */
 interface Level {
-  /** Cost on arrival at a holder that is to begin at a layer, its link included; the holder before it. */
+  /** The holder before the one that begins at a layer. */
+  readonly parent: Int16Array
+  /** The layer at which a holder began that has computed up to a layer. */
+  readonly began: Int16Array
+}
+
+/** What the newest ways cost; one hop fills it from that of the hop before. */
+interface Costs {
+  /** On arrival at a holder that is to begin at a layer, its link included. */
   readonly beginMs: Float64Array
-  readonly parent: Int32Array
-  /** Cost when a holder has computed up to a layer, and the layer at which it began then. */
+  /** When a holder has computed up to a layer. */
   readonly leaveMs: Float64Array
-  readonly began: Int32Array
   /** Of each holder: 1 when it begins anywhere at this hop. */
   readonly takesPart: Uint8Array
 }
@@ -72,7 +57,7 @@ interface Level {
 class Search {
   readonly #holders: readonly LayerHolder[]
   readonly #request: SearchRequest
-  readonly #nodes: Nodes
+  readonly #nodes: RouteNodes
   readonly #levels: Level[] = []
   /** The cheapest arrivals at each layer: of all holders that reach it, and of those that end there. */
   readonly #reaching: Tops
@@ -81,9 +66,12 @@ class Search {
   readonly #knownTo: Int32Array
   /** The cheapest beginning with fewer hops: a dearer one leads nowhere better. */
   readonly #leastMs: Float64Array
-  #next: Level
+  #costs: Costs
+  #next: Costs
+  #nextLevel: Level
   #alive = false
-  #best: { costMs: number; level: number; holder: number } | undefined
+  #bestMs = Number.POSITIVE_INFINITY
+  #best: { level: number; holder: number } | undefined
 
   constructor(holders: readonly LayerHolder[], request: SearchRequest) {
     this.#holders = holders
@@ -91,14 +79,16 @@ class Search {
     this.#nodes = describeNodes(holders, request)
     this.#reaching = createTops(request.span)
     this.#ending = createTops(request.span)
-    this.#next = this.#emptyLevel()
+    this.#costs = this.#emptyCosts()
+    this.#next = this.#emptyCosts()
+    this.#nextLevel = this.#emptyLevel()
     this.#leastMs = new Float64Array(this.#nodes.size).fill(Number.POSITIVE_INFINITY)
     this.#knownTo = new Int32Array(holders.length).fill(NOBODY)
   }
 
   run(): readonly FoundHop[] | undefined {
     const { maxHops } = this.#request
-    this.#levels.push(this.#firstLevel())
+    this.#begin()
     for (let level = 0; level < maxHops; level++) {
       this.#compute(level)
       if (level + 1 === maxHops || !this.#advance(level)) break
@@ -108,50 +98,52 @@ class Search {
 
   #emptyLevel(): Level {
     const { size } = this.#nodes
-    return {
-      beginMs: new Float64Array(size).fill(Number.POSITIVE_INFINITY),
-      parent: new Int32Array(size).fill(NOBODY),
-      leaveMs: new Float64Array(size).fill(Number.POSITIVE_INFINITY),
-      began: new Int32Array(size),
-      takesPart: new Uint8Array(this.#holders.length),
-    }
+    return { parent: new Int16Array(size).fill(NOBODY), began: new Int16Array(size) }
   }
 
-  #firstLevel(): Level {
+  #emptyCosts(): Costs {
+    const { size } = this.#nodes
+    const [beginMs, leaveMs] = [new Float64Array(size), new Float64Array(size)]
+    const takesPart = new Uint8Array(this.#holders.length)
+    return clear({ beginMs, leaveMs, takesPart })
+  }
+
+  /** The ways of one hop. */
+  #begin(): void {
     const { span } = this.#request
-    const level = this.#emptyLevel()
     for (const [index, holder] of this.#holders.entries()) {
       if (at(this.#nodes.first, index) !== span.start || holder.span.start > span.start) continue
       const costMs = linkMs(holder.rttMs, holder) * this.#factor(index) + this.#penaltyMs(NOBODY, index)
-      level.takesPart[index] = 1
-      level.beginMs[at(this.#nodes.offset, index)] = costMs + at(this.#nodes.fixedMs, index)
+      this.#costs.takesPart[index] = 1
+      this.#costs.beginMs[at(this.#nodes.offset, index)] = costMs + at(this.#nodes.fixedMs, index)
     }
-    return level
+    this.#levels.push(this.#emptyLevel())
   }
 
   /** From where each holder may begin to where it may end: the best beginning so far serves every later layer. */
   #compute(number: number): void {
     const { first, end, offset, msPerLayer } = this.#nodes
-    const level = this.#level(number)
+    const { began: beganAt } = this.#level(number)
+    const { beginMs, leaveMs, takesPart } = this.#costs
     const last = this.#request.span.end
     this.#reaching.ms.fill(Number.POSITIVE_INFINITY)
     this.#ending.ms.fill(Number.POSITIVE_INFINITY)
     for (let index = 0; index < this.#holders.length; index++) {
-      if (level.takesPart[index] === 0) continue
+      if (takesPart[index] === 0) continue
       const base = at(offset, index) - at(first, index)
       const perLayer = at(msPerLayer, index)
       let bestMs = Number.POSITIVE_INFINITY
       let began = 0
       for (let layer = at(first, index); layer < at(end, index); layer++) {
-        const here = at(level.beginMs, base + layer) - perLayer * layer
+        const here = at(beginMs, base + layer) - perLayer * layer
         if (here < bestMs) {
           bestMs = here
           began = layer
         }
         if (bestMs === Number.POSITIVE_INFINITY) continue
         const costMs = bestMs + perLayer * (layer + 1)
-        level.leaveMs[base + layer + 1] = costMs
-        level.began[base + layer + 1] = began
+        leaveMs[base + layer + 1] = costMs
+        beganAt[base + layer + 1] = began
         if (layer + 1 === last) this.#finish(number, index, costMs)
         else noteTop(this.#reaching, layer + 1 - this.#request.span.start, index, costMs)
         if (layer + 1 < last && layer + 1 === at(end, index)) {
@@ -164,9 +156,9 @@ class Search {
   #finish(level: number, index: number, costMs: number): void {
     const holder = this.#holder(index)
     const homeMs = linkMs(holder.rttMs, holder) * this.#factor(index) + this.#penaltyMs(index, NOBODY)
-    if (this.#best === undefined || costMs + homeMs < this.#best.costMs) {
-      this.#best = { costMs: costMs + homeMs, level, holder: index }
-    }
+    if (costMs + homeMs >= this.#bestMs) return
+    this.#bestMs = costMs + homeMs
+    this.#best = { level, holder: index }
   }
 
   /**
@@ -175,8 +167,8 @@ class Search {
    */
   #advance(level: number): boolean {
     const { first, end, knownAt, knownFrom, knownMs, unknownLinkMs } = this.#nodes
-    const { takesPart } = this.#level(level)
-    this.#next = this.#emptyLevel()
+    const { takesPart } = this.#costs
+    this.#nextLevel = this.#emptyLevel()
     this.#alive = false
     for (let to = 0; to < this.#holders.length; to++) {
       for (let link = at(knownAt, to); link < at(knownAt, to + 1); link++) {
@@ -190,7 +182,10 @@ class Search {
         this.#relaxUnknown(level, to, layer, this.#ending, linkMs)
       }
     }
-    this.#levels.push(this.#next)
+    this.#levels.push(this.#nextLevel)
+    const done = this.#costs
+    this.#costs = this.#next
+    this.#next = clear(done)
     return this.#alive
   }
 
@@ -208,6 +203,9 @@ class Search {
 
   #relaxUnknown(level: number, to: number, layer: number, tops: Tops, linkMs: number): void {
     const base = KEPT * (layer - this.#request.span.start)
+    // Most holders are reached better otherwise than from the cheapest arrival: that is seen at once.
+    const cell = at(this.#nodes.offset, to) + layer - at(this.#nodes.first, to)
+    if (at(tops.ms, base) + linkMs + at(this.#nodes.fixedMs, to) >= this.#mostMs(cell)) return
     for (let place = base; place < base + KEPT; place++) {
       // Fewer than KEPT: all arrivals have been seen.
       if (at(tops.ms, place) === Number.POSITIVE_INFINITY) return
@@ -224,22 +222,26 @@ class Search {
 
   /** Begins at a holder and a layer after another one, if that is better. True when no dearer arrival can be. */
   #relax(level: number, from: number, to: number, layer: number, linkMs: number): boolean {
-    const { first, end, offset, restMs } = this.#nodes
+    const { first, end, offset } = this.#nodes
     if (from === to || layer <= at(first, from) || layer > at(end, from)) return false
     const cell = at(offset, to) + layer - at(first, to)
-    const arrivedMs = at(this.#level(level).leaveMs, at(offset, from) + layer - at(first, from))
+    const arrivedMs = at(this.#costs.leaveMs, at(offset, from) + layer - at(first, from))
     const costMs = arrivedMs + linkMs + at(this.#nodes.fixedMs, to)
-    const bestMs = this.#best?.costMs ?? Number.POSITIVE_INFINITY
-    const mostMs = Math.min(at(this.#leastMs, cell), bestMs - at(restMs, cell))
+    const mostMs = this.#mostMs(cell)
     if (costMs >= mostMs) return true
     const penaltyMs = this.#penaltyMs(from, to)
     if (costMs + penaltyMs >= mostMs || this.#isBarred(level, from, to, layer)) return false
     this.#next.beginMs[cell] = costMs + penaltyMs
-    this.#next.parent[cell] = from
+    this.#nextLevel.parent[cell] = from
     this.#next.takesPart[to] = 1
     this.#leastMs[cell] = costMs + penaltyMs
     this.#alive = true
     return penaltyMs === 0
+  }
+
+  /** A way that begins in this cell and costs as much leads nowhere better than what has been found. */
+  #mostMs(cell: number): number {
+    return Math.min(at(this.#leastMs, cell), this.#bestMs - at(this.#nodes.restMs, cell))
   }
 
   /** No identity is on a circuit twice (protocol.md §4), nor two that clash. */
@@ -298,6 +300,13 @@ class Search {
   }
 }
 
+function clear(costs: Costs): Costs {
+  costs.beginMs.fill(Number.POSITIVE_INFINITY)
+  costs.leaveMs.fill(Number.POSITIVE_INFINITY)
+  costs.takesPart.fill(0)
+  return costs
+}
+
 function createTops({ start, end }: Span): Tops {
   const cells = KEPT * (end - start + 1)
   return { ms: new Float64Array(cells), holder: new Int32Array(cells) }
@@ -313,81 +322,4 @@ function noteTop({ ms, holder }: Tops, row: number, index: number, costMs: numbe
   }
   ms[place] = costMs
   holder[place] = index
-}
-
-function describeNodes(holders: readonly LayerHolder[], { span, factors, maxContext }: SearchRequest): Nodes {
-  const n = holders.length
-  const nodes = { first: new Int32Array(n), end: new Int32Array(n), offset: new Int32Array(n) }
-  const msPerLayer = new Float64Array(n)
-  const unknownLinkMs = new Float64Array(n)
-  const fixedMs = Float64Array.from(holders, (holder) => shortKvMs(holder, maxContext))
-  const indexOf = new Map(holders.map(({ address }, index) => [address, index]))
-  const links = holders.map(() => new Set<number>())
-  let size = 0
-  for (const [index, holder] of holders.entries()) {
-    const factor = factors?.[index] ?? 1
-    nodes.first[index] = Math.max(holder.span.start, span.start)
-    nodes.end[index] = Math.min(holder.span.end, span.end)
-    nodes.offset[index] = size
-    size += Math.max(0, at(nodes.end, index) - at(nodes.first, index)) + 1
-    msPerLayer[index] = holder.decodeMs * factor
-    unknownLinkMs[index] = linkMs(null, holder) * factor
-    for (const address of holder.neighbourRttMs.keys()) {
-      const other = indexOf.get(address)
-      if (other === undefined || other === index) continue
-      links[index]?.add(other)
-      links[other]?.add(index)
-    }
-  }
-  const without = { ...nodes, size, msPerLayer, unknownLinkMs, fixedMs, ...knownLinks(holders, links, factors) }
-  return { ...without, restMs: leastMs(holders, span, without) }
-}
-
-function knownLinks(
-  holders: readonly LayerHolder[],
-  links: readonly ReadonlySet<number>[],
-  factors: readonly number[] | undefined,
-): Pick<Nodes, 'knownAt' | 'knownFrom' | 'knownMs'> {
-  const knownAt = new Int32Array(holders.length + 1)
-  const from: number[] = []
-  const ms: number[] = []
-  for (const [index, to] of holders.entries()) {
-    for (const other of links[index] ?? []) {
-      const holder = holders[other]
-      if (holder === undefined) continue
-      from.push(other)
-      ms.push(linkMs(rttBetween(holder, to), to) * (factors?.[index] ?? 1))
-    }
-    knownAt[index + 1] = from.length
-  }
-  return { knownAt, knownFrom: Int32Array.from(from), knownMs: Float64Array.from(ms) }
-}
-
-/** A bound from behind: as if every holder could be reached over its own shortest link. */
-function leastMs(holders: readonly LayerHolder[], span: Span, nodes: Omit<Nodes, 'restMs'>): Float64Array {
-  const { first, end, offset, msPerLayer, unknownLinkMs, fixedMs, knownAt, knownMs } = nodes
-  const linkTo = unknownLinkMs.map((ms, index) => {
-    let least = ms
-    for (let link = at(knownAt, index); link < at(knownAt, index + 1); link++)
-      least = Math.min(least, at(knownMs, link))
-    return least + at(fixedMs, index)
-  })
-  const rest = new Float64Array(nodes.size).fill(Number.POSITIVE_INFINITY)
-  const afterLeaving = new Float64Array(span.end + 1).fill(Number.POSITIVE_INFINITY)
-  for (let layer = span.end - 1; layer >= span.start; layer--) {
-    for (const [index, holder] of holders.entries()) {
-      if (at(first, index) > layer || at(end, index) <= layer) continue
-      const cell = at(offset, index) + layer - at(first, index)
-      const isLast = layer + 1 === span.end
-      const leaving = isLast ? linkMs(holder.rttMs, holder) : at(afterLeaving, layer + 1)
-      const staying = layer + 1 < at(end, index) ? at(rest, cell + 1) : Number.POSITIVE_INFINITY
-      rest[cell] = at(msPerLayer, index) + Math.min(leaving, staying)
-      afterLeaving[layer] = Math.min(at(afterLeaving, layer), at(rest, cell) + at(linkTo, index))
-    }
-  }
-  return rest
-}
-
-function at(list: Int32Array | Float64Array, index: number): number {
-  return list[index] ?? Number.NaN
 }
