@@ -55,11 +55,13 @@ function knownLinks(
   factors: readonly number[] | undefined,
 ): Pick<RouteNodes, 'knownAt' | 'knownFrom' | 'knownMs'> {
   const indexOf = new Map(holders.map(({ address }, index) => [address, index]))
-  const links: { readonly from: number; readonly to: number; readonly ms: number }[] = []
+  const [from, to, ms]: [number[], number[], number[]] = [[], [], []]
   const knownAt = new Int32Array(holders.length + 1)
-  const add = (from: number, to: number, holder: LayerHolder, rttMs: number) => {
-    links.push({ from, to, ms: linkMs(rttMs, holder) * (factors?.[to] ?? 1) })
-    knownAt[to + 1] = at(knownAt, to + 1) + 1
+  const add = (other: number, index: number, holder: LayerHolder, rttMs: number) => {
+    from.push(other)
+    to.push(index)
+    ms.push(linkMs(rttMs, holder) * (factors?.[index] ?? 1))
+    knownAt[index + 1] = at(knownAt, index + 1) + 1
   }
   for (const [index, holder] of holders.entries()) {
     for (const [address, rttMs] of holder.neighbourRttMs) {
@@ -70,42 +72,48 @@ function knownLinks(
       if (!neighbour.neighbourRttMs.has(holder.address)) add(index, other, neighbour, rttMs)
     }
   }
-  for (let to = 0; to < holders.length; to++) knownAt[to + 1] = at(knownAt, to + 1) + at(knownAt, to)
+  for (let index = 0; index < holders.length; index++) knownAt[index + 1] = at(knownAt, index + 1) + at(knownAt, index)
   const free = knownAt.slice()
-  const knownFrom = new Int32Array(links.length)
-  const knownMs = new Float64Array(links.length)
-  for (const { from, to, ms } of links) {
-    const place = at(free, to)
-    free[to] = place + 1
-    knownFrom[place] = from
-    knownMs[place] = ms
+  const [knownFrom, knownMs] = [new Int32Array(to.length), new Float64Array(to.length)]
+  for (const [link, index] of to.entries()) {
+    const place = at(free, index)
+    free[index] = place + 1
+    knownFrom[place] = from[link] ?? 0
+    knownMs[place] = ms[link] ?? 0
   }
   return { knownAt, knownFrom, knownMs }
 }
 
-/** A bound from behind: as if every holder could be reached over its own shortest link. */
+/**
+ * What the rest of the way costs at least, from behind: the cheapest way that may use a holder twice and as many hops as it
+ * likes. Most often that is nearly what the best way costs, so that a search need look at little else.
+ */
 function leastMs(holders: readonly LayerHolder[], span: Span, nodes: Omit<RouteNodes, 'restMs'>): Float64Array {
-  const { first, end, offset, msPerLayer, unknownLinkMs, fixedMs, knownAt, knownMs } = nodes
-  const homeMs = Float64Array.from(holders, (holder) => linkMs(holder.rttMs, holder))
-  const linkTo = unknownLinkMs.map((ms, index) => {
-    let least = ms
-    for (let link = at(knownAt, index); link < at(knownAt, index + 1); link++)
-      least = Math.min(least, at(knownMs, link))
-    return least + at(fixedMs, index)
-  })
+  const { first, end, offset, msPerLayer, unknownLinkMs, fixedMs, knownAt, knownFrom, knownMs } = nodes
   const rest = new Float64Array(nodes.size).fill(Number.POSITIVE_INFINITY)
-  const afterLeaving = new Float64Array(span.end + 1).fill(Number.POSITIVE_INFINITY)
+  // From after the layer that is looked at: of each holder over links that are known, and of all over one that is not.
+  const leaveMs = Float64Array.from(holders, (holder) => linkMs(holder.rttMs, holder))
+  let strangeMs = Number.POSITIVE_INFINITY
   for (let layer = span.end - 1; layer >= span.start; layer--) {
-    let least = Number.POSITIVE_INFINITY
+    let nextStrangeMs = Number.POSITIVE_INFINITY
     for (let index = 0; index < holders.length; index++) {
       if (at(first, index) > layer || at(end, index) <= layer) continue
       const cell = at(offset, index) + layer - at(first, index)
-      const leaving = layer + 1 === span.end ? at(homeMs, index) : at(afterLeaving, layer + 1)
-      const staying = layer + 1 < at(end, index) ? at(rest, cell + 1) : Number.POSITIVE_INFINITY
-      rest[cell] = at(msPerLayer, index) + Math.min(leaving, staying)
-      least = Math.min(least, at(rest, cell) + at(linkTo, index))
+      const stayMs = layer + 1 < at(end, index) ? at(rest, cell + 1) : Number.POSITIVE_INFINITY
+      rest[cell] = at(msPerLayer, index) + Math.min(at(leaveMs, index), strangeMs, stayMs)
+      nextStrangeMs = Math.min(nextStrangeMs, at(rest, cell) + at(unknownLinkMs, index) + at(fixedMs, index))
     }
-    afterLeaving[layer] = least
+    strangeMs = nextStrangeMs
+    leaveMs.fill(Number.POSITIVE_INFINITY)
+    for (let to = 0; to < holders.length; to++) {
+      if (at(first, to) > layer || at(end, to) <= layer) continue
+      const restMs = at(rest, at(offset, to) + layer - at(first, to)) + at(fixedMs, to)
+      for (let link = at(knownAt, to); link < at(knownAt, to + 1); link++) {
+        const from = at(knownFrom, link)
+        const costMs = restMs + at(knownMs, link)
+        if (costMs < at(leaveMs, from)) leaveMs[from] = costMs
+      }
+    }
   }
   return rest
 }

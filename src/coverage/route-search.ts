@@ -19,6 +19,8 @@ export interface FoundHop {
 /** The cheapest arrivals that are kept for each layer; when all are barred to a holder, every arrival is looked at. */
 const KEPT = 4
 const NOBODY = -1
+/** Ways that cost so many times the bound from behind are looked at; when there is none, dearer ones. */
+const LOOKED_AT = [1.1, 1.4, Number.POSITIVE_INFINITY]
 
 /**
  * The cheapest chain of at most `maxHops` different holders over the span: shortest paths over (holder, layer at which it
@@ -27,7 +29,26 @@ const NOBODY = -1
  * neighbours): 1,000 peers take milliseconds (bench/routes.ts). Undefined when there is none. Pure.
  */
 export function searchRoute(holders: readonly LayerHolder[], request: SearchRequest): readonly FoundHop[] | undefined {
-  return new Search(holders, request).run()
+  const nodes = describeNodes(holders, request)
+  const leastMs = shortestOf(holders, request, nodes)
+  for (const share of LOOKED_AT) {
+    const found = new Search(holders, request, nodes, share * leastMs).run()
+    if (found !== undefined) return found
+  }
+  return undefined
+}
+
+/** What no way can be cheaper than. */
+function shortestOf(holders: readonly LayerHolder[], { span }: SearchRequest, nodes: RouteNodes): number {
+  let least = Number.POSITIVE_INFINITY
+  for (const [index, holder] of holders.entries()) {
+    if (at(nodes.first, index) !== span.start || holder.span.start > span.start) continue
+    least = Math.min(
+      least,
+      linkMs(holder.rttMs, holder) + at(nodes.fixedMs, index) + at(nodes.restMs, at(nodes.offset, index)),
+    )
+  }
+  return least
 }
 
 /** The cheapest arrivals, KEPT for each layer of the span, cheapest first. */
@@ -70,13 +91,15 @@ class Search {
   #next: Costs
   #nextLevel: Level
   #alive = false
-  #bestMs = Number.POSITIVE_INFINITY
+  #bestMs: number
   #best: { level: number; holder: number } | undefined
 
-  constructor(holders: readonly LayerHolder[], request: SearchRequest) {
+  /** Looks for ways that cost less than `limitMs`. */
+  constructor(holders: readonly LayerHolder[], request: SearchRequest, nodes: RouteNodes, limitMs: number) {
     this.#holders = holders
     this.#request = request
-    this.#nodes = describeNodes(holders, request)
+    this.#nodes = nodes
+    this.#bestMs = limitMs
     this.#reaching = createTops(request.span)
     this.#ending = createTops(request.span)
     this.#costs = this.#emptyCosts()
@@ -113,9 +136,12 @@ class Search {
     const { span } = this.#request
     for (const [index, holder] of this.#holders.entries()) {
       if (at(this.#nodes.first, index) !== span.start || holder.span.start > span.start) continue
-      const costMs = linkMs(holder.rttMs, holder) * this.#factor(index) + this.#penaltyMs(NOBODY, index)
+      const startMs = linkMs(holder.rttMs, holder) * this.#factor(index) + this.#penaltyMs(NOBODY, index)
+      const cell = at(this.#nodes.offset, index)
+      const costMs = startMs + at(this.#nodes.fixedMs, index)
+      if (costMs >= this.#mostMs(cell)) continue
       this.#costs.takesPart[index] = 1
-      this.#costs.beginMs[at(this.#nodes.offset, index)] = costMs + at(this.#nodes.fixedMs, index)
+      this.#costs.beginMs[cell] = costMs
     }
     this.#levels.push(this.#emptyLevel())
   }
