@@ -260,13 +260,18 @@ class Table implements AdvertTable {
     if (!crowded && this.#byKey.size <= this.#crowd) return
     const live = this.live(nowMs).map(({ advert }) => advert)
     const known = live.filter(({ addressKey }) => !equalBytes(addressKey, this.#ownKey))
-    const reach = reachOf(known, positionOf(this.#ownKey))
+    const reach = reachOf(known, positionOf(this.#ownKey), this.#reach)
     if (crowded ? estimatePeers(known, reach) < 0.7 * this.#crowd : known.length <= this.#crowd) {
       this.#reach = EVERYBODY
       return
     }
     this.#reach = reach
-    for (const [key, { advert }] of this.#byKey) if (!this.#isKept(advert)) this.#drop(key)
+    for (const [key, { advert, id }] of this.#byKey) {
+      if (this.#isKept(advert)) continue
+      this.#drop(key)
+      // Neighbours that have not heard of the new reach still offer it.
+      this.#refuse(id, nowMs)
+    }
   }
 
   #makeRoom(nowMs: number): boolean {

@@ -2,9 +2,9 @@ import type { Advert } from './advert.ts'
 
 /**
  * Who a node keeps when a swarm is too large to be known whole (swarm.md §2): of every group of layers the 16 nearest to
- * itself, where the distance of two nodes is the XOR of the beginnings of their address keys. Nodes that are near each
- * other keep nearly the same ones, so signs of life have short ways; and since everybody is near somebody else, the load
- * is spread over all.
+ * itself (and a few more, until there are too many), where the distance of two nodes is the XOR of the beginnings of their
+ * address keys. Nodes that are near each other keep nearly the same ones, so signs of life have short ways; and since
+ * everybody is near somebody else, the load is spread over all.
  */
 export interface Reach {
   /** The beginning of the address key, 32 bits. */
@@ -15,6 +15,11 @@ export interface Reach {
 
 /** Of a node that wants to know of everybody. */
 export const EVERYBODY: Reach = { position: 0, radii: new Map() }
+
+/** So many more may come before the farthest are let go: else each coming and going would change whom a node wants. */
+const SPARE = 4
+/** A radius within which there are too few grows so much at a time. */
+const GROWTH = 1.05
 
 /** Layers of one group: as many as share a meeting point (rendezvous.ts). */
 const GROUP_LAYERS = 4
@@ -48,9 +53,9 @@ function distance(advert: Advert, position: number): number {
   return (positionOf(advert.addressKey) ^ position) >>> 0
 }
 
-/** How far a node at `position` looks, given whom it knows. */
-export function reachOf(adverts: readonly Advert[], position: number): Reach {
-  const byGroup = new Map<number, number[]>()
+/** How far a node at `position` looks, given whom it knows and how far it looked before. */
+export function reachOf(adverts: readonly Advert[], position: number, before: Reach = EVERYBODY): Reach {
+  const byGroup = new Map<number, number[]>([...before.radii.keys()].map((group) => [group, []]))
   for (const advert of adverts) {
     const far = distance(advert, position)
     for (const group of groupsOf(advert)) {
@@ -61,11 +66,17 @@ export function reachOf(adverts: readonly Advert[], position: number): Reach {
   }
   const radii = new Map<number, number>()
   for (const [group, distances] of byGroup) {
-    if (distances.length < KEPT_PER_GROUP) continue
-    distances.sort((a, b) => a - b)
-    radii.set(group, distances[KEPT_PER_GROUP - 1] ?? 0)
+    const radius = radiusOf(distances, before.radii.get(group) ?? Number.POSITIVE_INFINITY)
+    if (radius < 2 ** 32) radii.set(group, radius)
   }
   return { position, radii }
+}
+
+function radiusOf(distances: readonly number[], before: number): number {
+  const count = distances.filter((far) => far <= before).length
+  if (count < KEPT_PER_GROUP) return Math.ceil(before * GROWTH)
+  if (count <= KEPT_PER_GROUP + SPARE) return before
+  return [...distances].sort((a, b) => a - b)[KEPT_PER_GROUP - 1] ?? before
 }
 
 /** True when the advert counts in at least one of its groups. */

@@ -357,7 +357,7 @@ class Exchange implements Gossip {
     const body = encodeRequest(this.#tag, request)
     const answer = decodeAnswer(await node.request({ peerId, addrs: [] }, ADVERTS_PROTOCOL, body, { maxResponseBytes }))
     feeds.noteWish(peerId, answer.wish)
-    if (request.op === 'digest') this.#noteReach(peerId, answer.reach)
+    this.#noteReach(peerId, answer.reach)
     return answer
   }
 

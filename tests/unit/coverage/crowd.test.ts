@@ -98,6 +98,24 @@ describe('in a crowd', () => {
     table.expire(5)
     expect(table.reach).toBe(EVERYBODY)
   })
+
+  it('looks no farther and no less far while a few come and go, and a little farther once there are too few', () => {
+    const all = Array.from({ length: 500 }, () => advertOf(0, 4))
+    const far = (advert: Advert) => (positionOf(advert.addressKey) ^ 0x80000000) >>> 0
+    const sorted = [...all].sort((a, b) => far(a) - far(b))
+    const before = reachOf(all, 0x80000000)
+    const radiusWith = (advertsKept: readonly Advert[]) => [...reachOf(advertsKept, 0x80000000, before).radii.values()]
+    const [radius = 0] = before.radii.values()
+    const comers = Array.from({ length: 4 }, () => ({
+      ...advertOf(0, 4),
+      addressKey: sorted[0]?.addressKey ?? new Uint8Array(32),
+    }))
+    expect(radiusWith(sorted.slice(0, 16))).toEqual([radius])
+    expect(radiusWith([...sorted.slice(0, 16), ...comers])).toEqual([radius])
+    // One more, and the farthest are let go; one too few, and it looks around.
+    expect(radiusWith([...sorted.slice(0, 16), ...comers, ...comers.slice(0, 1)])[0]).toBeLessThan(radius)
+    expect(radiusWith(sorted.slice(0, 15))).toEqual([Math.ceil(radius * 1.05)])
+  })
 })
 
 describe('feeders', () => {
