@@ -19,6 +19,7 @@ import type { AskableModel } from '../pipeline/ask.ts'
 import { createChatProfiles } from '../pipeline/chat-profiles.ts'
 import { requireCoverage } from '../pipeline/entry.ts'
 import { createExclusions } from '../pipeline/exclusions.ts'
+import { createExperience } from '../pipeline/experience.ts'
 import { createHopServer } from '../pipeline/hop-server.ts'
 import { createIdleChains } from '../pipeline/idle-chains.ts'
 import { createAnswering, generateForOthers } from './answering.ts'
@@ -153,6 +154,7 @@ export async function createNode(
     events,
     generations,
     audits,
+    experience: createExperience(),
     exclusions,
     idle,
     privacy,

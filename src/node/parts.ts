@@ -7,6 +7,7 @@ import type { PeerNode } from '../p2p/peer-node.ts'
 import type { AuditBook } from '../pipeline/audit-book.ts'
 import type { ChatProfiles } from '../pipeline/chat-profiles.ts'
 import type { Exclusions } from '../pipeline/exclusions.ts'
+import type { Experience } from '../pipeline/experience.ts'
 import type { HopServer } from '../pipeline/hop-server.ts'
 import type { IdleChains } from '../pipeline/idle-chains.ts'
 import type { Generations } from './generations.ts'
@@ -33,6 +34,7 @@ export interface NodeParts {
   readonly chats: ChatProfiles
   /** Who was audited, and who lied. */
   readonly audits: AuditBook
+  readonly experience: Experience
   /** Answers that may go on after a restart. */
   readonly transcripts: Transcripts
   /** Guards, and whose the peers are. */

@@ -35,7 +35,7 @@ export function servingOf({ models }: NodeParts, stateOf: (model: LoadedModel) =
 
 /** How this node's entry sees the swarm: everybody but itself. */
 export function entryDeps(parts: NodeParts): AskDeps {
-  const { swarm, onion, identity, exclusions, idle, chats, privacy, transcripts, audits, guest } = parts
+  const { swarm, onion, identity, exclusions, idle, chats, privacy, transcripts, audits, experience, guest } = parts
   return {
     holders: (modelId, recipe) =>
       swarm.holders(modelId, recipe).filter(({ address }) => address !== identity.address && !audits.isLiar(address)),
@@ -48,5 +48,6 @@ export function entryDeps(parts: NodeParts): AskDeps {
     privacy,
     transcripts,
     audits,
+    experience,
   }
 }

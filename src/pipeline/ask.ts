@@ -10,6 +10,7 @@ import { createAuditor } from './auditor.ts'
 import type { ChainHop } from './chain.ts'
 import { createDrafter } from './drafter.ts'
 import type { OpenedChain } from './entry.ts'
+import { type Experience, type Seen, seenIn } from './experience.ts'
 import { type FinishReason, type GeneratedToken, generate } from './generate.ts'
 import { createMailbox } from './mailbox.ts'
 import { type AskPrompt, encodePrompt, type Thinking, thinkingOf } from './prompt.ts'
@@ -107,6 +108,7 @@ export interface AskDeps extends AskSessionDeps {
   readonly transcripts?: TranscriptStore
   /** Draws answers to be computed again by others. Without it none is. */
   readonly audits?: AuditBook
+  readonly experience?: Experience
 }
 
 /** One answer: prompt in, text out as it comes, and at last what there is to know about it. Throws what its parts throw. */
@@ -115,7 +117,8 @@ export async function* ask(model: AskableModel, options: AskOptions, deps: AskDe
   const limit = totalMs === undefined ? undefined : AbortSignal.timeout(totalMs)
   const signal = limit === undefined ? options.signal : AbortSignal.any([options.signal, limit])
   const soFar: TextSoFar = { text: '', ids: [] }
-  const keeper: { log?: TranscriptLog | undefined; suspended: boolean } = { suspended: false }
+  const keeper: Keeper = { suspended: false }
+  const learn = deps.experience?.begin()
   let kept = false
   try {
     yield* answer(model, { ...options, signal, soFar, keeper }, deps)
@@ -128,6 +131,7 @@ export async function* ask(model: AskableModel, options: AskOptions, deps: AskDe
     }
     throw kept && options.id !== undefined ? resumable(error, options.id) : error
   } finally {
+    learn?.(keeper.seen)
     if (kept) await keeper.log?.flush()
     else await keeper.log?.discard()
   }
@@ -166,7 +170,14 @@ function tooLate(totalMs: number): LlmNodeError {
 
 interface Answering extends AskOptions {
   readonly soFar: TextSoFar
-  readonly keeper: { log?: TranscriptLog | undefined; suspended: boolean }
+  readonly keeper: Keeper
+}
+
+/** What is left of an answer when it ends. */
+interface Keeper {
+  log?: TranscriptLog | undefined
+  suspended: boolean
+  seen?: Seen | undefined
 }
 
 async function* answer(model: AskableModel, options: Answering, deps: AskDeps): AsyncGenerator<AskProgress> {
@@ -202,12 +213,8 @@ async function* answer(model: AskableModel, options: Answering, deps: AskDeps): 
       },
     )
     const noted = noting(tokens, keeper.log)
-    const output = yield* readText(
-      noted,
-      { news: ways.news, soFar, begun, current: () => session.current },
-      model.text,
-      options.stop,
-    )
+    const reading = { news: ways.news, soFar, begun, current: () => session.current }
+    const output = yield* readText(noted, reading, model.text, options.stop)
     const { current: last } = session
     if (last === undefined) throw new LlmNodeError('INTERNAL', 'An answer without a chain.')
     const audit = await auditor.run([...promptIds, ...output.tokens], last, {
@@ -216,6 +223,7 @@ async function* answer(model: AskableModel, options: Answering, deps: AskDeps): 
     })
     if (audit?.state !== 'failed') keep()
     const { drafted, accepted } = drafter
+    keeper.seen = seenIn(model, last, { ...output, failovers: ways.failovers, accepted })
     yield {
       type: 'done',
       result: {
