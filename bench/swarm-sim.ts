@@ -2,9 +2,11 @@
  * How the swarm grows (swarm.md §6): the code of src/coverage with 10 to 10,000 nodes on virtual time. Half of the nodes are
  * replaced in an hour, half of those that leave do so without a word; 5 % lie, 20 % cannot be dialled. Bytes are counted
  * with the headers of TCP/IP, yamux and noise. `--svg=FILE` draws the plot, `--size=N` simulates one size only.
+ * `--keep=FILE` writes down each size as soon as it is done, and takes from it what has been done before: the largest one
+ * takes an hour.
  */
-import { writeFile } from 'node:fs/promises'
-import { benchOptions, quantile, reportFigures } from './lib/harness.ts'
+import { readFile, writeFile } from 'node:fs/promises'
+import { benchOptions, currentCommit, quantile, reportFigures } from './lib/harness.ts'
 import { plotLines } from './lib/line-plot.ts'
 import { type SwarmFigures, simulateSwarm } from './lib/sim-swarm.ts'
 
@@ -14,26 +16,43 @@ const flag = (name: string) => process.argv.find((text) => text.startsWith(`--${
 const only = flag('size')
 const sizes = only !== undefined ? [Number(only)] : options.quick ? [10, 50] : [10, 100, 1_000, 10_000]
 
-const results: SwarmFigures[] = []
+interface Done extends SwarmFigures {
+  readonly commit: string
+}
+
+const keep = flag('keep')
+/** By size. */
+const readKept = async () =>
+  JSON.parse(keep === undefined ? '{}' : await readFile(keep, 'utf8').catch(() => '{}')) as Record<string, Done>
+
+const results: Done[] = []
 for (const size of sizes) {
+  const before = (await readKept())[size]
+  if (before !== undefined) {
+    results.push(before)
+    continue
+  }
   const startedMs = performance.now()
   const figures = await simulateSwarm({
     size,
     joinMs: options.quick ? MINUTE / 2 : 2 * MINUTE,
-    settleMs: options.quick ? MINUTE / 2 : MINUTE,
+    settleMs: options.quick || size >= 10_000 ? MINUTE / 2 : MINUTE,
     // A large swarm shows in a minute what a small one shows in ten.
     measureMs: options.quick ? MINUTE : size >= 10_000 ? MINUTE : 3 * MINUTE,
     newcomers: options.quick ? 5 : 20,
     requests: 500,
     seed: 2026,
   })
-  results.push(figures)
+  const done = { ...figures, commit: currentCommit() }
+  results.push(done)
+  // Read again: another process may have done another size meanwhile.
+  if (keep !== undefined) await writeFile(keep, `${JSON.stringify({ ...(await readKept()), [size]: done })}\n`)
   console.error(`${size} nodes: ${figures.events} events in ${((performance.now() - startedMs) / 1_000).toFixed(0)} s`)
 }
 
 const seconds = (ms: number) => (ms / 1_000).toFixed(1)
 const percent = (share: number) => `${(100 * share).toFixed(1)} %`
-const COLUMNS: readonly (readonly [title: string, value: (figures: SwarmFigures) => string])[] = [
+const COLUMNS: readonly (readonly [title: string, value: (figures: Done) => string])[] = [
   ['nodes', ({ size }) => String(size)],
   ['coverage s', ({ coverageMs }) => seconds(quantile(coverageMs, 0.5))],
   ['slowest s', ({ coverageMs }) => seconds(Math.max(...coverageMs))],
@@ -47,6 +66,7 @@ const COLUMNS: readonly (readonly [title: string, value: (figures: SwarmFigures)
   ['served 1st', ({ servedFirst }) => percent(servedFirst)],
   ['in three', ({ served }) => percent(served)],
   ['busiest/mean', ({ busiest }) => busiest.toFixed(1)],
+  ['commit', ({ commit }) => commit],
 ]
 console.log(
   'Sent by a node and minute (received: the same on average); ghosts: longest, of how many that died wordless\n',

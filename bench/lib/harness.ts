@@ -19,7 +19,7 @@ function describeMachine(): string {
   return `${processors.length} × ${processors[0]?.model.trim()}, ${Math.round(totalmem() / 1e9)} GB, node ${process.version}`
 }
 
-function currentCommit(): string {
+export function currentCommit(): string {
   try {
     return execFileSync('git', ['rev-parse', '--short', 'HEAD'], {
       encoding: 'utf8',

@@ -348,9 +348,9 @@ export const coverageLimits = {
   /** How long the highest (sequence, index) of a silent peer is remembered (swarm.md §2). */
   rememberMs: 900_000,
   /** Peers known whole; above that a node keeps of each group of layers the 16 nearest (swarm.md §2). */
-  crowd: 1_000,
+  crowd: 1_200,
   /** Peers in the table, silent ones included, ≤1 KiB each. */
-  peers: 1_200,
+  peers: 1_500,
   /** Up to so many, what is new is sent at once; above, it is offered, so that it crosses each node's line only once. */
   pushedWhole: 64,
   /** Items of one message: with advert, heartbeat and contact record at most 600 KiB. */

@@ -24,7 +24,7 @@ import { createIntake, type Intake } from './intake.ts'
 
 export const ADVERTS_PROTOCOL = '/llm/adverts/1'
 /** Changes that come together travel together; the more peers there are, the longer they wait for each other. */
-const COLLECT = { minMs: 20, maxMs: 5_000, msPerPeer: 10 }
+const COLLECT = { minMs: 20, maxMs: 6_000, msPerPeer: 10 }
 /** What nobody waits for (heartbeats, figures) travels with the next message, or after so long. */
 const PATIENT_MS = 10_000
 /** A digest round that fills its message is followed by another; a swarm at its cap takes eight. */

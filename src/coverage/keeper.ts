@@ -17,7 +17,7 @@ const FIRST_SAMPLES = 3
 /** Round trips in a row without an answer that make a connected peer doubtful. A busy peer may well miss one. */
 const MUTE_ROUNDS = 3
 /** How often a digest is compared with some neighbour: the larger the swarm, the longer the digest (10 bytes a peer). */
-const SYNC = { minMs: 30_000, msPerPeer: 100, maxMs: 60_000 }
+const SYNC = { minMs: 30_000, msPerPeer: 100, maxMs: 90_000 }
 /** The other side of a new connection starts the exchange; when it does not, this one does. */
 const SECOND_SYNC_MS = 1_500
 const MESH_RETRY_MS = 60_000
