@@ -121,6 +121,9 @@ export const p2pLimits = {
   clockSkewMs: 600_000,
   /** Addresses whose highest sequence is remembered (swarm.md §2): 10,000 × ~200 B = 2 MB. */
   seenRecords: 10_000,
+  /** Addresses that have signed two truths: 256 × two records = 0.8 MB; and for how long, as with a proven lie. */
+  contradictions: 256,
+  contradictionMs: 30 * 86_400_000,
   /** Contact records kept in memory, ≤1,536 B each: 6 MiB. */
   contactRecords: 4_096,
   /** Peers asked at the same time for one record. */

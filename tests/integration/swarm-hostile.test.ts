@@ -126,10 +126,13 @@ describe('a hostile peer', () => {
     await villain.tell(villain.advert({ sequence: 19 }), villain.contact({ sequence: 19, addrs: [] }))
     expect(seen(victim, villain)?.serving[0]?.span.end).toBe(6)
     expect(seen(victim, villain)?.addrs).toHaveLength(1)
-    // Two truths with one number: the first stays, and the address is marked.
-    await villain.tell(villain.contact({ sequence: 20, addrs: [] }))
+    // Two truths with one number: the first stays, the address is marked, and both are there as proof.
+    const first = victim.swarm.book.get(villain.identity.addressKey)?.bytes
+    const { bytes: second } = villain.contact({ sequence: 20, addrs: [] })
+    await villain.tell({ kind: 'contact', ageMs: 0, bytes: second })
     expect(seen(victim, villain)?.addrs).toHaveLength(1)
-    expect(victim.swarm.book.contradictions).toEqual(new Set([toHex(villain.identity.addressKey)]))
+    const proof = { sequence: 20, first, second, atMs: expect.any(Number) }
+    expect(victim.swarm.book.contradictions).toEqual(new Map([[toHex(villain.identity.addressKey), proof]]))
   })
 
   it('cannot sell expired, too long valid, foreign or future contact records', async () => {

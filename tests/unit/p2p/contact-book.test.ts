@@ -2,8 +2,10 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { toHex } from '../../../src/base/bytes.ts'
 import { silentLogger } from '../../../src/base/logger.ts'
 import { type ContactBook, createContactBook } from '../../../src/p2p/contact-book.ts'
+import { encodeContactRecord } from '../../../src/p2p/contact-record.ts'
 import { type Identity, loadOrCreateIdentity } from '../../../src/p2p/identity.ts'
 import type { PeerNode } from '../../../src/p2p/peer-node.ts'
 
@@ -28,6 +30,8 @@ interface Place {
   /** Answers of other nodes, by PeerId. */
   readonly answers: Map<string, Uint8Array>
   addrs: string[]
+  /** Who has signed two truths, as it was told, in hex. */
+  readonly contradicted: string[]
   moved(): void
 }
 
@@ -35,7 +39,8 @@ interface Place {
 async function open(name: string): Promise<Place> {
   const identity = await loadOrCreateIdentity(join(folder, name, 'keys'), { nowMs: time.ms })
   const answers = new Map<string, Uint8Array>()
-  const place = { addrs: ['/ip4/10.0.0.1/tcp/1'], moved: () => {} }
+  const place = { addrs: ['/ip4/10.0.0.1/tcp/1'], contradicted: [] as string[], moved: () => {} }
+  const onContradiction = (key: Uint8Array) => void place.contradicted.push(toHex(key))
   const node: Pick<PeerNode, 'self' | 'handle' | 'request' | 'connections' | 'onAddrs'> = {
     self: { peerId: identity.peerId, addrs: () => place.addrs },
     handle: async () => {},
@@ -51,7 +56,7 @@ async function open(name: string): Promise<Place> {
   }
   const book = await createContactBook(
     { network: 'test', folder: join(folder, name) },
-    { identity, node, clock, logger: silentLogger },
+    { identity, node, clock, logger: silentLogger, onContradiction },
   )
   books.push(book)
   return Object.assign(place, { identity, book, answers })
@@ -97,6 +102,22 @@ describe('contact book', () => {
     time.ms += 4 * HOUR
     expect(again.book.get(key)).toBeUndefined()
     expect(() => again.book.accept(current)).toThrow(/expired/)
+  })
+
+  it('knows two truths also where only the number of the first one is left, and says so once', async () => {
+    const [a, b] = [await open('a'), await open('b')]
+    const { record, bytes } = await a.book.publish()
+    b.book.accept(bytes)
+    await b.book.stop()
+    const again = await open('b')
+    const sign = { network: 'test', sign: a.identity.sign }
+    const second = encodeContactRecord({ ...record, addrs: ['/ip4/10.0.0.9/tcp/1'] }, sign)
+    const third = encodeContactRecord({ ...record, addrs: [] }, sign)
+    expect([again.book.accept(second), again.book.accept(third)]).toEqual(['conflict', 'conflict'])
+    const hex = toHex(a.identity.addressKey)
+    const proof = { sequence: record.sequence, first: null, second, atMs: time.ms }
+    expect(again.book.contradictions).toEqual(new Map([[hex, proof]]))
+    expect(again.contradicted).toEqual([hex])
   })
 
   it('numbers its records on across restarts and clocks set back', async () => {
