@@ -85,8 +85,7 @@ class Checked implements Intake {
       } catch (error) {
         if (!isLlmNodeError(error, 'BAD_RECORD')) throw error
         logger.debug({ peerId: from, kind: item.kind, err: error }, 'a neighbour told something wrong')
-        // Times in contact records depend on clocks, which may be wrong here.
-        if (item.kind !== 'contact') this.#quotas.reportBad(from, this.#nowMs())
+        if (error.meta.clock !== true) this.#quotas.reportBad(from, this.#nowMs())
       }
     }
     if (changed) onChange()

@@ -152,6 +152,17 @@ describe('a hostile peer', () => {
     expect(victim.swarm.book.get(villain.identity.addressKey)).toBeUndefined()
   })
 
+  it('is listened to on although its clock is wrong', async () => {
+    const victim = await startSwarmNode(cleanup, { serving: [serve(4, 8)] })
+    const villain = await startVillain(victim, silent)
+    await villain.tell(villain.advert())
+    const issuedMs = Date.now() + 24 * HOUR
+    const late = () => villain.contact({ issuedMs, expiresMs: issuedMs + HOUR })
+    await villain.tell(...Array.from({ length: 2 * coverageLimits.badItems }, late))
+    await villain.tell(villain.contact())
+    expect(seen(victim, villain)?.addrs).toHaveLength(1)
+  })
+
   it('cannot speak for others', async () => {
     const victim = await startSwarmNode(cleanup, { serving: [serve(4, 8)] })
     const other = await startSwarmNode(cleanup, { bootstrap: victim.bootstrap, serving: [serve(0, 4)] })
@@ -221,13 +232,17 @@ describe('a hostile peer', () => {
     expect(seen(victim, villain)).toBeDefined()
   })
 
-  it('is not listened to any more after a number of forgeries', async () => {
+  it.each([
+    ['adverts', (villain: Villain) => villain.advert({ network: 'other' })],
+    ['contact records', (villain: Villain) => villain.contact({ network: 'other' })],
+  ])('is not listened to any more after a number of forged %s', async (_name, forge) => {
     const victim = await startSwarmNode(cleanup, { serving: [serve(4, 8)] })
     const villain = await startVillain(victim, silent)
-    const forgeries = Array.from({ length: coverageLimits.badItems }, () => villain.advert({ network: 'other' }))
-    await villain.tell(...forgeries)
     await villain.tell(villain.advert())
-    expect(seen(victim, villain)).toBeUndefined()
+    await villain.tell(...Array.from({ length: coverageLimits.badItems }, () => forge(villain)))
+    const key = newKeys()
+    await villain.tell(villain.advert({ key }))
+    expect(victim.swarm.peers().map(({ addressKey }) => addressKey)).not.toContainEqual(key.publicKey)
     const honest = await startSwarmNode(cleanup, { bootstrap: victim.bootstrap, serving: [serve(0, 4)] })
     const { address } = honest.identity
     await until(victim.swarm, () => victim.swarm.peers().some((peer) => peer.address === address), 3_000)
