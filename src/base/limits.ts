@@ -376,4 +376,10 @@ export const coverageLimits = {
   /** In which half of that is forgotten: a fault now and then is no attack. */
   badHalfLifeMs: 600_000,
   ignoreMs: 600_000,
+  /** Of a peer's score. Half of a swarm is gone after an hour (swarm.md §6): what was seen before is of other lines and loads. */
+  scoreHalfLifeMs: 3_600_000,
+  /** Observations that a score counts at most: twelve failures in a row undo any good past. */
+  scoreWeight: 16,
+  /** Names with a score: an address and a PeerId for everybody who fits into the table, ~100 B each. */
+  scoredPeers: 2_400,
 } as const

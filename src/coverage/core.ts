@@ -43,6 +43,8 @@ export interface SwarmCoreDeps {
   readonly verify?: AdvertTableOptions['verify']
   readonly onSelf?: (bytes: Uint8Array) => void
   readonly onChange: () => void
+  /** This PeerId has told something that no honest program tells. */
+  readonly onBroken?: ((peerId: string) => void) | undefined
 }
 
 /** How a node learns of the others and they of it, without files or sockets of its own: bench/swarm-sim.ts runs 10,000. */
@@ -67,7 +69,7 @@ export async function createSwarmCore(options: SwarmCoreOptions, deps: SwarmCore
   })
   const feeds = createFeeds(random)
   const shared = { table, feeds, book, clock, timers, random, logger, onChange }
-  const gossip = await createGossip(network, { ...shared, node: peer, ownKey, onSelf })
+  const gossip = await createGossip(network, { ...shared, node: peer, ownKey, onSelf, onBroken: deps.onBroken })
   const trips = createRoundTrips()
   const isDirect = (peerId: string) => (peer.connectionTo?.(peerId)?.transport ?? 'relay') !== 'relay'
   const sources: SwarmSources = { table, book, ownKey, isConnected, isDirect, rttMs: (peerId) => trips.get(peerId) }

@@ -50,6 +50,7 @@ export interface GossipDeps {
   readonly logger: Logger
   /** An advert under this node's own address has come: nothing is done with it here. */
   readonly onSelf?: ((bytes: Uint8Array) => void) | undefined
+  readonly onBroken?: ((peerId: string) => void) | undefined
   /** Something in the table or the book has changed. */
   readonly onChange: () => void
 }

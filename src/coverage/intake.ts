@@ -46,6 +46,8 @@ export interface IntakeDeps {
   readonly logger: Logger
   readonly onSelf?: ((bytes: Uint8Array) => void) | undefined
   readonly onChange: () => void
+  /** This PeerId has told something that no honest program tells. */
+  readonly onBroken?: ((peerId: string) => void) | undefined
   /** To tell on. */
   readonly onNews: (addressKey: Uint8Array, change: Change, from: string) => void
   /** A heartbeat of the advert with this id. */
@@ -85,7 +87,9 @@ class Checked implements Intake {
       } catch (error) {
         if (!isLlmNodeError(error, 'BAD_RECORD')) throw error
         logger.debug({ peerId: from, kind: item.kind, err: error }, 'a neighbour told something wrong')
-        if (error.meta.clock !== true) this.#quotas.reportBad(from, this.#nowMs())
+        if (error.meta.clock === true) continue
+        this.#quotas.reportBad(from, this.#nowMs())
+        this.#deps.onBroken?.(from)
       }
     }
     if (changed) onChange()

@@ -2,12 +2,14 @@ import { randomBytes } from 'node:crypto'
 import { ed25519, x25519 } from '@noble/curves/ed25519.js'
 import { afterEach, describe, expect, it } from 'vitest'
 import { concatBytes, toHex } from '../../src/base/bytes.ts'
+import { systemClock } from '../../src/base/clock.ts'
 import { coverageLimits } from '../../src/base/limits.ts'
 import { advertIdOf, encodeAdvert, encodeTombstone } from '../../src/coverage/advert.ts'
 import { EVERYBODY } from '../../src/coverage/crowd.ts'
 import { ADVERTS_PROTOCOL } from '../../src/coverage/gossip.ts'
 import { decodeAnswer, encodeAnswer, encodeRequest, type GossipItem } from '../../src/coverage/gossip-messages.ts'
 import { createChain, encodeHeartbeat } from '../../src/coverage/heartbeat.ts'
+import { createPeerScores } from '../../src/coverage/peer-scores.ts'
 import { RECORDS_PROTOCOL } from '../../src/p2p/contact-book.ts'
 import { encodeContactRecord } from '../../src/p2p/contact-record.ts'
 import { networkTag } from '../../src/p2p/network.ts'
@@ -120,7 +122,8 @@ describe('a hostile peer', () => {
   })
 
   it('cannot take an advert or a contact record back to an older one', async () => {
-    const victim = await startSwarmNode(cleanup, { serving: [serve(4, 8)] })
+    const scores = createPeerScores(systemClock)
+    const victim = await startSwarmNode(cleanup, { serving: [serve(4, 8)], scores })
     const villain = await startVillain(victim, silent)
     await villain.tell(villain.advert({ sequence: 20, end: 6 }), villain.contact({ sequence: 20 }))
     await villain.tell(villain.advert({ sequence: 19 }), villain.contact({ sequence: 19, addrs: [] }))
@@ -131,6 +134,7 @@ describe('a hostile peer', () => {
     const { bytes: second } = villain.contact({ sequence: 20, addrs: [] })
     await villain.tell({ kind: 'contact', ageMs: 0, bytes: second })
     expect(seen(victim, villain)?.addrs).toHaveLength(1)
+    expect(scores.of([villain.identity.address])).toBeCloseTo(0.25)
     const proof = { sequence: 20, first, second, atMs: expect.any(Number) }
     expect(victim.swarm.book.contradictions).toEqual(new Map([[toHex(villain.identity.addressKey), proof]]))
   })
@@ -236,10 +240,13 @@ describe('a hostile peer', () => {
     ['adverts', (villain: Villain) => villain.advert({ network: 'other' })],
     ['contact records', (villain: Villain) => villain.contact({ network: 'other' })],
   ])('is not listened to any more after a number of forged %s', async (_name, forge) => {
-    const victim = await startSwarmNode(cleanup, { serving: [serve(4, 8)] })
+    const scores = createPeerScores(systemClock)
+    const victim = await startSwarmNode(cleanup, { serving: [serve(4, 8)], scores })
     const villain = await startVillain(victim, silent)
     await villain.tell(villain.advert())
+    expect(scores.of([villain.identity.peerId])).toBeNull()
     await villain.tell(...Array.from({ length: coverageLimits.badItems }, () => forge(villain)))
+    expect(scores.of([villain.identity.peerId])).toBeLessThan(0.01)
     const key = newKeys()
     await villain.tell(villain.advert({ key }))
     expect(victim.swarm.peers().map(({ addressKey }) => addressKey)).not.toContainEqual(key.publicKey)

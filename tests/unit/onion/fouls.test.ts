@@ -38,6 +38,7 @@ describe('a peer that breaks rules', () => {
     expect(hop.transport.refused).toEqual([])
     await foul(from, hop)
     expect(hop.transport.refused).toEqual([stranger])
+    expect(hop.sentAway).toEqual([stranger])
     // A connection that is still there gets no circuit, and is not sent away again and again.
     expect(await status(from, hop)).toBe('closed')
     expect(hop.transport.refused).toEqual([stranger])
