@@ -26,6 +26,7 @@ import { createAnswering, generateForOthers } from './answering.ts'
 import { chooseModel, isCovered } from './askables.ts'
 import { openAuditBook } from './audits.ts'
 import { type Care, type CareDeps, createCare, realCareDeps } from './care.ts'
+import { createContactPeers } from './contact-peers.ts'
 import { createControl } from './control.ts'
 import { type FaultyParts, injectFaults } from './faults.ts'
 import { createGenerations } from './generations.ts'
@@ -132,6 +133,7 @@ export async function createNode(
     {
       ...circuitParts(options, { transport: peer, compute: hops }),
       ...{ clock: systemClock, logger, onSentAway: scores.broke },
+      isContact: createContactPeers(home, { book: swarm.book, clock: systemClock, logger }),
       ...(guest ? {} : { answers: createAnswers({ network, config }, () => parts, gate, logger) }),
     },
   )

@@ -134,6 +134,8 @@ export interface SwarmSettings {
   readonly logger?: Logger
   /** Every node answers so. */
   readonly answers?: AnswerService
+  /** PeerIds of contacts of every node. */
+  readonly contacts?: readonly string[]
 }
 
 export function createSwarm(nHops: number, settings: SwarmSettings = {}): Swarm {
@@ -225,6 +227,7 @@ function createSwarmNode(
       transport,
       compute,
       onSentAway: (peer) => sentAway.push(peer),
+      isContact: (peer) => settings.contacts?.includes(peer) ?? false,
       ...(settings.answers === undefined ? {} : { answers: settings.answers }),
       clock,
       timers: clock,
