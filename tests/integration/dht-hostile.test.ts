@@ -136,6 +136,32 @@ describe('a peer that is asked for a record', () => {
   })
 })
 
+describe('a node of the DHT that is asked for a record', () => {
+  it('is believed when it is good, whoever has it, and not when it is not', async () => {
+    const victim = await startVictim(cleanup)
+    const hostile = await startHostile(cleanup, victim, signal)
+    // It has no message to spare any more, so that the victim learns nothing but by asking.
+    const spent = Array.from({ length: p2pLimits.dhtQuotas.put.burst }, newAuthor)
+    for (const author of spent) expect(await hostile.put(author.key, recordOf(author))).toBe(true)
+    const good = newAuthor()
+    expect(await hostile.put(good.key, recordOf(good))).toBe(false)
+    expect(victim.book.get(good.addressKey)).toBeUndefined()
+    const find = (author: Author) => victim.book.find(author.addressKey, { signal, ask: [] })
+    expect((await find(good)).record.addressKey).toEqual(good.addressKey)
+    const bad = attacks.filter(([name]) => /expired|future|too long|forged/.test(name))
+    expect(bad).toHaveLength(5)
+    for (const [, attack] of bad) {
+      const author = newAuthor()
+      await hostile.put(...attack(author))
+      await expect(find(author)).rejects.toMatchObject({ code: 'PEER_UNREACHABLE' })
+    }
+    const [wanted, other] = [newAuthor(), newAuthor()]
+    await hostile.put(wanted.key, recordOf(other))
+    await expect(find(wanted)).rejects.toMatchObject({ code: 'PEER_UNREACHABLE' })
+    expect(victim.book.get(other.addressKey)).toBeUndefined()
+  })
+})
+
 describe('a flood of records', () => {
   it('of one sender gets four of them in', async () => {
     const victim = await startVictim(cleanup)
