@@ -84,7 +84,11 @@ export async function createSwarmView(options: SwarmViewOptions, deps: SwarmView
     { identity, node: peer, clock, logger, onContradiction: (key) => scores?.broke(encodeAddress(key)) },
   )
   const sequence = await createSequenceCounter(folder === undefined ? undefined : `${folder}/advert-sequence.json`)
-  const duplicates = createDuplicateWatch({ network }, { sequence, logger, onFound: onChange })
+  const onDuplicate = () => {
+    onChange()
+    void own.repeat()
+  }
+  const duplicates = createDuplicateWatch({ network }, { sequence, logger, onFound: onDuplicate })
   const { gossip, own, keeper, sources } = await createSwarmCore(options, {
     ...{ peer, identity, book, sequence, clock, logger, onChange },
     timers: systemTimers,

@@ -13,28 +13,32 @@ export interface DuplicateWatch {
   readonly found: boolean
 }
 
+/** How often it is told that the other one is there: both say theirs again then, and this must come to an end. */
+const TELLINGS = 5
+
+/** `onFound`: the first time, and a few more; say the own advert again, so that the other one notices, too. */
 export function createDuplicateWatch(
   options: { network: string },
   deps: { sequence: Pick<SequenceCounter, 'last'>; logger: Logger; onFound: () => void },
 ): DuplicateWatch {
-  let found = false
+  let times = 0
   return {
     see(bytes) {
       const { sequence, logger, onFound } = deps
       // A node that keeps no numbers, and has given none out, cannot know.
-      if (found || sequence.last === 0) return
+      if (times >= TELLINGS || sequence.last === 0) return
       try {
         if (verifyAdvert(bytes, options).sequence <= sequence.last) return
       } catch (error) {
         if (isLlmNodeError(error)) return
         throw error
       }
-      found = true
-      logger.error('another node runs with a copy of this home: the two take each other’s place; stop one of them')
+      if (times++ === 0)
+        logger.error('another node runs with a copy of this home: the two take each other’s place; stop one of them')
       onFound()
     },
     get found() {
-      return found
+      return times > 0
     },
   }
 }

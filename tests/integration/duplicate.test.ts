@@ -30,6 +30,12 @@ describe('a home that was copied to a second machine', () => {
     const second = await startSwarmNode(cleanup, { bootstrap, identityFolder: copy, folder: copy })
     expect(second.identity.address).toBe(first.identity.address)
     await until(second.swarm, () => second.swarm.duplicated, 10_000)
+    // And so does the first one, as soon as the copy says anything.
+    expect(first.swarm.duplicated).toBe(false)
+    await second.swarm.publish([serve(0, 4)])
+    await until(first.swarm, () => first.swarm.duplicated, 10_000)
+    // Which says its own again, so that whoever has come later and heard nothing hears of it.
+    await until(middle.swarm, () => middle.swarm.peers().some(({ serving }) => serving[0]?.span.end === 3), 5_000)
   })
 
   it('is not suspected when a node was killed and comes back', async () => {
