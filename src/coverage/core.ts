@@ -11,6 +11,7 @@ import { type Advert, nodeIdOf } from './advert.ts'
 import { type AdvertTableOptions, createAdvertTable } from './advert-table.ts'
 import { createFeeds } from './feeds.ts'
 import { createGossip, type Gossip } from './gossip.ts'
+import type { GossipItem } from './gossip-messages.ts'
 import { createKeeper, type Keeper } from './keeper.ts'
 import { createOwnAdvert, type OwnAdvert } from './own-advert.ts'
 import { createRoundTrips } from './round-trips.ts'
@@ -41,7 +42,7 @@ export interface SwarmCoreDeps {
   readonly random: () => number
   readonly logger: Logger
   readonly verify?: AdvertTableOptions['verify']
-  readonly onSelf?: (bytes: Uint8Array) => void
+  readonly onSelf?: (item: GossipItem) => void
   readonly onChange: () => void
   /** This PeerId has told something that no honest program tells. */
   readonly onBroken?: ((peerId: string) => void) | undefined

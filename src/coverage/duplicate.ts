@@ -1,15 +1,16 @@
 import { isLlmNodeError } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
 import type { SequenceCounter } from '../p2p/sequence.ts'
-import { verifyAdvert } from './advert.ts'
+import { verifyAdvert, verifyTombstone } from './advert.ts'
+import type { GossipItem } from './gossip-messages.ts'
 
 /**
- * Notices that another machine runs with a copy of this home: an advert under this node's own address, rightly signed, with
- * a number that this node has not yet given out.
+ * Notices that another machine runs with a copy of this home: an advert or a farewell under this node's own address, rightly
+ * signed, with a number that this node has not yet given out.
  */
 export interface DuplicateWatch {
-  /** An advert under the own address has come from a neighbour. */
-  see(bytes: Uint8Array): void
+  /** Something under the own address has come from a neighbour. */
+  see(item: Pick<GossipItem, 'kind' | 'bytes'>): void
   readonly found: boolean
 }
 
@@ -23,12 +24,15 @@ export function createDuplicateWatch(
 ): DuplicateWatch {
   let times = 0
   return {
-    see(bytes) {
+    see({ kind, bytes }) {
       const { sequence, logger, onFound } = deps
       // A node that keeps no numbers, and has given none out, cannot know.
-      if (times >= TELLINGS || sequence.last === 0) return
+      if (sequence.last === 0 || (kind !== 'advert' && kind !== 'tombstone')) return
+      // After a farewell nobody counts this node any more: it says its own again, and there is nobody to say his again.
+      if (kind === 'advert' && times >= TELLINGS) return
       try {
-        if (verifyAdvert(bytes, options).sequence <= sequence.last) return
+        const item = kind === 'advert' ? verifyAdvert(bytes, options) : verifyTombstone(bytes, options)
+        if (item.sequence <= sequence.last) return
       } catch (error) {
         if (isLlmNodeError(error)) return
         throw error

@@ -44,7 +44,7 @@ export interface IntakeDeps {
   readonly clock: Clock
   readonly timers: Timers
   readonly logger: Logger
-  readonly onSelf?: ((bytes: Uint8Array) => void) | undefined
+  readonly onSelf?: ((item: GossipItem) => void) | undefined
   readonly onChange: () => void
   /** This PeerId has told something that no honest program tells. */
   readonly onBroken?: ((peerId: string) => void) | undefined
@@ -121,7 +121,7 @@ class Checked implements Intake {
     const { table, onSelf, onNews } = this.#deps
     const key = keyOf(item)
     if (toHex(key) === this.#ownKey) {
-      if (item.kind === 'advert') onSelf?.(item.bytes)
+      onSelf?.(item)
       return false
     }
     if (item.kind === 'contact') return this.#takeContact(key, item.bytes, from)

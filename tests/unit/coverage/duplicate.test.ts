@@ -14,15 +14,17 @@ function watch(last: number) {
 it('a number that this node has not given out, rightly signed, betrays a copy; nothing else does', () => {
   const node = createTestNode()
   const { duplicates, counts } = watch(1_000)
-  duplicates.see(node.advert({ sequence: 1_000 }).bytes)
-  duplicates.see(node.advert({ sequence: 2_000 }, 'other').bytes)
-  duplicates.see(new Uint8Array(200))
+  duplicates.see({ kind: 'advert', bytes: node.advert({ sequence: 1_000 }).bytes })
+  duplicates.see({ kind: 'advert', bytes: node.advert({ sequence: 2_000 }, 'other').bytes })
+  duplicates.see({ kind: 'advert', bytes: new Uint8Array(200) })
+  duplicates.see({ kind: 'contact', bytes: node.advert({ sequence: 2_000 }).bytes })
+  duplicates.see({ kind: 'tombstone', bytes: node.tombstone(1_000) })
   expect([duplicates.found, counts()]).toEqual([false, { told: 0, logged: 0 }])
-  duplicates.see(node.advert({ sequence: 1_001 }).bytes)
+  duplicates.see({ kind: 'advert', bytes: node.advert({ sequence: 1_001 }).bytes })
   expect([duplicates.found, counts()]).toEqual([true, { told: 1, logged: 1 }])
   // Who keeps no numbers cannot know.
   const fresh = watch(0)
-  fresh.duplicates.see(node.advert({ sequence: 1_001 }).bytes)
+  fresh.duplicates.see({ kind: 'advert', bytes: node.advert({ sequence: 1_001 }).bytes })
   expect(fresh.duplicates.found).toBe(false)
 })
 
@@ -30,9 +32,12 @@ it('is told again while the other one goes on, five times in all, and logged onc
   const node = createTestNode()
   const { duplicates, sequence, counts } = watch(1_000)
   for (let i = 1; i <= 6; i++) {
-    duplicates.see(node.advert({ sequence: sequence.last + 1 }).bytes)
+    duplicates.see({ kind: 'advert', bytes: node.advert({ sequence: sequence.last + 1 }).bytes })
     // This node says its own again.
     sequence.last += 2
   }
   expect(counts()).toEqual({ told: 5, logged: 1 })
+  // When the other one leaves, this one has to come back.
+  duplicates.see({ kind: 'tombstone', bytes: node.tombstone(sequence.last + 1) })
+  expect(counts()).toEqual({ told: 6, logged: 1 })
 })
