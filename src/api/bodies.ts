@@ -84,6 +84,13 @@ export const peerBody = z.object({
   relayed: z.boolean().meta({ description: 'Reached through a relay.' }),
   transport: linkTransport.nullable().meta({ description: 'null: not connected.' }),
   quality: linkQuality.nullable().meta({ description: 'Of the link, by its way and round trip; null: not measured.' }),
+  score: z
+    .number()
+    .min(0)
+    .max(1)
+    .nullable()
+    .meta({ description: 'What this node has seen of it, fading within hours: 1 all worked; null: nothing lately.' }),
+  twoTruths: z.boolean().meta({ description: 'It has signed two contact records with one number.' }),
   reachability: z.string().meta({ description: 'How it says that others reach it.' }),
   serving: z.array(servingBody).readonly(),
 })

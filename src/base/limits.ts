@@ -121,6 +121,9 @@ export const p2pLimits = {
   clockSkewMs: 600_000,
   /** Addresses whose highest sequence is remembered (swarm.md §2): 10,000 × ~200 B = 2 MB. */
   seenRecords: 10_000,
+  /** Addresses that have signed two truths: 256 × two records = 0.8 MB; and for how long, as with a proven lie. */
+  contradictions: 256,
+  contradictionMs: 30 * 86_400_000,
   /** Contact records kept in memory, ≤1,536 B each: 6 MiB. */
   contactRecords: 4_096,
   /** Peers asked at the same time for one record. */
@@ -373,4 +376,10 @@ export const coverageLimits = {
   /** In which half of that is forgotten: a fault now and then is no attack. */
   badHalfLifeMs: 600_000,
   ignoreMs: 600_000,
+  /** Of a peer's score. Half of a swarm is gone after an hour (swarm.md §6): what was seen before is of other lines and loads. */
+  scoreHalfLifeMs: 3_600_000,
+  /** Observations that a score counts at most: twelve failures in a row undo any good past. */
+  scoreWeight: 16,
+  /** Names with a score: an address and a PeerId for everybody who fits into the table, ~100 B each. */
+  scoredPeers: 3_000,
 } as const

@@ -2,7 +2,7 @@ import { equalBytes } from '../base/bytes.ts'
 import type { Clock } from '../base/clock.ts'
 import type { Logger } from '../base/logger.ts'
 import { systemTimers } from '../base/timers.ts'
-import { decodeAddress } from '../p2p/address.ts'
+import { decodeAddress, encodeAddress } from '../p2p/address.ts'
 import { type ContactBook, createContactBook } from '../p2p/contact-book.ts'
 import type { Identity } from '../p2p/identity.ts'
 import type { ReachabilityWord } from '../p2p/judge-reachability.ts'
@@ -15,6 +15,7 @@ import { ADVERTS_PROTOCOL, type Gossip } from './gossip.ts'
 import type { Keeper } from './keeper.ts'
 import type { LayerHolder } from './map.ts'
 import type { OwnAdvert } from './own-advert.ts'
+import type { PeerScores } from './peer-scores.ts'
 import { createRendezvous, type Rendezvous } from './rendezvous.ts'
 import { layerHolders, type SwarmPeer, type SwarmSources, swarmPeers } from './swarm-peers.ts'
 
@@ -28,6 +29,8 @@ export interface SwarmViewDeps {
   readonly identity: Identity
   readonly clock: Clock
   readonly logger: Logger
+  /** Hears who breaks the rules of records. */
+  readonly scores?: Pick<PeerScores, 'broke'>
 }
 
 /** Where a node is reached, from its signed contact record. */
@@ -71,22 +74,27 @@ const GOODBYE_MS = 1_000
 /** Registers its protocols with the peer node: create it before that starts. Throws HOME_UNUSABLE. */
 export async function createSwarmView(options: SwarmViewOptions, deps: SwarmViewDeps): Promise<SwarmView> {
   const { network, folder } = options
-  const { peer, identity, clock, logger } = deps
+  const { peer, identity, clock, logger, scores } = deps
   const listeners = new Set<() => void>()
   const onChange = () => {
     for (const listener of [...listeners]) listener()
   }
   const book = await createContactBook(
     { network, ...(folder === undefined ? {} : { folder }) },
-    { identity, node: peer, clock, logger },
+    { identity, node: peer, clock, logger, onContradiction: (key) => scores?.broke(encodeAddress(key)) },
   )
   const sequence = await createSequenceCounter(folder === undefined ? undefined : `${folder}/advert-sequence.json`)
-  const duplicates = createDuplicateWatch({ network }, { sequence, logger, onFound: onChange })
+  const onDuplicate = () => {
+    onChange()
+    void own.repeat()
+  }
+  const duplicates = createDuplicateWatch({ network }, { sequence, logger, onFound: onDuplicate })
   const { gossip, own, keeper, sources } = await createSwarmCore(options, {
     ...{ peer, identity, book, sequence, clock, logger, onChange },
     timers: systemTimers,
     random: Math.random,
     onSelf: duplicates.see,
+    onBroken: (peerId) => scores?.broke(peerId),
   })
   await peer.onPeer(ADVERTS_PROTOCOL, {
     connected: (peerId) => keeper.connected(peerId),

@@ -11,6 +11,7 @@ import { type Advert, nodeIdOf } from './advert.ts'
 import { type AdvertTableOptions, createAdvertTable } from './advert-table.ts'
 import { createFeeds } from './feeds.ts'
 import { createGossip, type Gossip } from './gossip.ts'
+import type { GossipItem } from './gossip-messages.ts'
 import { createKeeper, type Keeper } from './keeper.ts'
 import { createOwnAdvert, type OwnAdvert } from './own-advert.ts'
 import { createRoundTrips } from './round-trips.ts'
@@ -41,8 +42,10 @@ export interface SwarmCoreDeps {
   readonly random: () => number
   readonly logger: Logger
   readonly verify?: AdvertTableOptions['verify']
-  readonly onSelf?: (bytes: Uint8Array) => void
+  readonly onSelf?: (item: GossipItem) => void
   readonly onChange: () => void
+  /** This PeerId has told something that no honest program tells. */
+  readonly onBroken?: ((peerId: string) => void) | undefined
 }
 
 /** How a node learns of the others and they of it, without files or sockets of its own: bench/swarm-sim.ts runs 10,000. */
@@ -67,7 +70,7 @@ export async function createSwarmCore(options: SwarmCoreOptions, deps: SwarmCore
   })
   const feeds = createFeeds(random)
   const shared = { table, feeds, book, clock, timers, random, logger, onChange }
-  const gossip = await createGossip(network, { ...shared, node: peer, ownKey, onSelf })
+  const gossip = await createGossip(network, { ...shared, node: peer, ownKey, onSelf, onBroken: deps.onBroken })
   const trips = createRoundTrips()
   const isDirect = (peerId: string) => (peer.connectionTo?.(peerId)?.transport ?? 'relay') !== 'relay'
   const sources: SwarmSources = { table, book, ownKey, isConnected, isDirect, rttMs: (peerId) => trips.get(peerId) }

@@ -49,7 +49,8 @@ export interface GossipDeps {
   readonly random: () => number
   readonly logger: Logger
   /** An advert under this node's own address has come: nothing is done with it here. */
-  readonly onSelf?: ((bytes: Uint8Array) => void) | undefined
+  readonly onSelf?: ((item: GossipItem) => void) | undefined
+  readonly onBroken?: ((peerId: string) => void) | undefined
   /** Something in the table or the book has changed. */
   readonly onChange: () => void
 }
@@ -299,6 +300,9 @@ class Exchange implements Gossip {
       const tombstone = table.byId(advertId)?.tombstone
       if (tombstone !== undefined) items.push({ kind: 'tombstone', ageMs: 0, bytes: tombstone })
     }
+    // It asks, and has said good-bye: another node with its keys has.
+    const farewells = table.all().flatMap(({ advert, tombstone }) => (advert.peerId === from ? (tombstone ?? []) : []))
+    for (const bytes of farewells) items.push({ kind: 'tombstone', ageMs: 0, bytes })
     for (const entry of table.live(this.#nowMs())) {
       if (items.length > coverageLimits.messageItems - 3) break
       const index = theirs.get(entry.id)

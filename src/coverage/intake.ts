@@ -44,8 +44,10 @@ export interface IntakeDeps {
   readonly clock: Clock
   readonly timers: Timers
   readonly logger: Logger
-  readonly onSelf?: ((bytes: Uint8Array) => void) | undefined
+  readonly onSelf?: ((item: GossipItem) => void) | undefined
   readonly onChange: () => void
+  /** This PeerId has told something that no honest program tells. */
+  readonly onBroken?: ((peerId: string) => void) | undefined
   /** To tell on. */
   readonly onNews: (addressKey: Uint8Array, change: Change, from: string) => void
   /** A heartbeat of the advert with this id. */
@@ -85,8 +87,9 @@ class Checked implements Intake {
       } catch (error) {
         if (!isLlmNodeError(error, 'BAD_RECORD')) throw error
         logger.debug({ peerId: from, kind: item.kind, err: error }, 'a neighbour told something wrong')
-        // Times in contact records depend on clocks, which may be wrong here.
-        if (item.kind !== 'contact') this.#quotas.reportBad(from, this.#nowMs())
+        if (error.meta.clock === true) continue
+        this.#quotas.reportBad(from, this.#nowMs())
+        this.#deps.onBroken?.(from)
       }
     }
     if (changed) onChange()
@@ -118,7 +121,7 @@ class Checked implements Intake {
     const { table, onSelf, onNews } = this.#deps
     const key = keyOf(item)
     if (toHex(key) === this.#ownKey) {
-      if (item.kind === 'advert') onSelf?.(item.bytes)
+      onSelf?.(item)
       return false
     }
     if (item.kind === 'contact') return this.#takeContact(key, item.bytes, from)

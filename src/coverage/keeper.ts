@@ -42,7 +42,7 @@ export interface KeeperDeps {
   readonly random: () => number
   readonly logger: Logger
   readonly sources: SwarmSources
-  readonly gossip: Gossip
+  readonly gossip: Pick<Gossip, 'neighbours' | 'join' | 'leave' | 'sync'>
   readonly feeds: Feeds
   readonly trips: RoundTrips
   readonly own: Pick<OwnAdvert, 'tick'>

@@ -28,6 +28,8 @@ export interface OwnFacts {
 export interface OwnAdvert {
   /** Resolves when the first advert with these facts is out, or the change is scheduled. */
   publish(facts: OwnFacts): Promise<void>
+  /** Issues the same again under a higher number, once there is one: who has taken this node's place is to notice. */
+  repeat(): Promise<void>
   /** Looks after heartbeats, renewal and wandering figures; call every few seconds. */
   tick(): Promise<void>
   /** Says good-bye. Nothing is issued any more. */
@@ -76,6 +78,12 @@ class Issuer implements OwnAdvert {
   publish(facts: OwnFacts): Promise<void> {
     this.#facts = facts
     return this.#enqueue(() => this.#issueIfDue())
+  }
+
+  repeat(): Promise<void> {
+    return this.#enqueue(async () => {
+      if (this.#facts !== undefined && this.#issued !== undefined && !this.#ended) await this.#issue(this.#facts)
+    })
   }
 
   tick(): Promise<void> {

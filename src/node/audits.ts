@@ -3,6 +3,7 @@ import type { Clock } from '../base/clock.ts'
 import type { Config } from '../base/config.ts'
 import { writeFileAtomic } from '../base/files.ts'
 import type { Logger } from '../base/logger.ts'
+import type { PeerScores } from '../coverage/peer-scores.ts'
 import { type AuditBook, type AuditState, createAuditBook } from '../pipeline/audit-book.ts'
 import { readIfPresent } from './home.ts'
 
@@ -25,7 +26,7 @@ const stored = z.object({ passed: z.array(z.tuple([z.string(), z.int()])), evide
 export async function openAuditBook(
   file: string,
   { probability, newPeers }: Config['audit'],
-  { clock, logger }: { clock: Clock; logger: Logger },
+  { clock, logger, scores }: { clock: Clock; logger: Logger; scores?: PeerScores },
 ): Promise<AuditBook> {
   let state: AuditState | undefined
   try {
@@ -45,5 +46,5 @@ export async function openAuditBook(
       .then(() => writeFileAtomic(file, text, 0o600))
       .catch((err: unknown) => logger.warn({ err }, 'what an audit has found cannot be written'))
   }
-  return createAuditBook({ probability, newPeers, state, onChange, clock })
+  return createAuditBook({ probability, newPeers, state, onChange, clock, scores })
 }

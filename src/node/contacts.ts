@@ -11,7 +11,7 @@ import {
   parseAddressUri,
   safetyNumber,
 } from '../p2p/address.ts'
-import { foldPetname, isPetname } from '../p2p/petname.ts'
+import { foldPetname, isPetname, looksOfPetname } from '../p2p/petname.ts'
 import { type Home, readIfPresent } from './home.ts'
 
 const contactSchema = z.strictObject({
@@ -72,6 +72,11 @@ export async function addContact(
     warnings.push(
       `This address looks like the one of ${other.petname} (${other.address}), and is another one. Compare every character.`,
     )
+  }
+  const looks = looksOfPetname(petname)
+  for (const other of contacts.filter((contact) => contact !== sameName && contact.address !== address)) {
+    if (looksOfPetname(other.petname) !== looks) continue
+    warnings.push(`${petname} looks like ${other.petname}, a contact of yours, and is somebody else: ${address}.`)
   }
   const contact: Contact = {
     petname: sameAddress?.petname ?? petname,

@@ -176,7 +176,7 @@ export function peers(parts: NodeParts): PeerBody[] {
   return parts.swarm
     .peers()
     .filter((peer) => !peer.self)
-    .map(({ address, peerId, state, connected, rttMs, version, reachability, serving }) => ({
+    .map(({ address, addressKey, peerId, state, connected, rttMs, version, reachability, serving }) => ({
       address,
       peerId,
       state,
@@ -185,6 +185,8 @@ export function peers(parts: NodeParts): PeerBody[] {
       version,
       reachability,
       ...linkOf(parts, { peerId, rttMs, reachability }),
+      score: parts.scores.of([address, peerId]),
+      twoTruths: parts.swarm.book.contradictions.has(toHex(addressKey)),
       serving: serving.map(({ modelId, numericsClass, recipe, span, ...of }) => ({
         modelId: toHex(modelId),
         recipe,

@@ -64,9 +64,9 @@ function createSwarmWatcher(parts: NodeParts): () => void {
   }
 }
 
-/** A round trip that is measured anew is no news, but the first one is. */
-function peerKey({ rttMs, ...peer }: PeerBody): string {
-  return JSON.stringify([peer, rttMs === null])
+/** A round trip that is measured anew is no news, but the first one is; a score fades all the time. */
+function peerKey({ rttMs, score, ...peer }: PeerBody): string {
+  return JSON.stringify([peer, rttMs === null, score === null])
 }
 
 function coverageKey(model: CoverageBody['models'][number]): string {

@@ -11,6 +11,7 @@ import { relayLimits } from '../base/limits-reach.ts'
 import type { Logger } from '../base/logger.ts'
 import { createSwarmView, type SwarmView } from '../coverage/announce.ts'
 import type { AskedProfile } from '../coverage/path.ts'
+import { createPeerScores } from '../coverage/peer-scores.ts'
 import type { AnswerService } from '../onion/ports.ts'
 import { relayingLimits } from '../onion/relaying-limits.ts'
 import { createOnionService } from '../onion/service.ts'
@@ -26,6 +27,7 @@ import { createAnswering, generateForOthers } from './answering.ts'
 import { chooseModel, isCovered } from './askables.ts'
 import { openAuditBook } from './audits.ts'
 import { type Care, type CareDeps, createCare, realCareDeps } from './care.ts'
+import { createContactPeers } from './contact-peers.ts'
 import { createControl } from './control.ts'
 import { type FaultyParts, injectFaults } from './faults.ts'
 import { createGenerations } from './generations.ts'
@@ -108,6 +110,7 @@ export async function createNode(
     { identity, logger },
   )
   const startedMs = Date.now()
+  const scores = createPeerScores(systemClock)
   const gate: ServiceGate = { paused: () => null }
   const events = createEventLog({ startedMs })
   const sessionsChanged = createSignal()
@@ -117,7 +120,7 @@ export async function createNode(
       ...{ network: network.version, version: nodeVersion(), mayMeet: whoMayBeMet(config.privacy) },
       ...(guest ? { mesh: options.mesh } : { folder: home.dataFolder }),
     },
-    { peer, identity, clock: systemClock, logger },
+    { peer, identity, clock: systemClock, logger, scores },
   )
   const onion = createOnionService(
     {
@@ -130,14 +133,15 @@ export async function createNode(
     },
     {
       ...circuitParts(options, { transport: peer, compute: hops }),
-      ...{ clock: systemClock, logger },
+      ...{ clock: systemClock, logger, onSentAway: scores.broke },
+      isContact: createContactPeers(home, { book: swarm.book, clock: systemClock, logger }),
       ...(guest ? {} : { answers: createAnswers({ network, config }, () => parts, gate, logger) }),
     },
   )
   const generations = createGenerations(events)
   const idle = createIdleChains()
   swarm.onChange(() => idle.leave(leavingOf(swarm.peers())))
-  const exclusions = createExclusions(systemClock)
+  const exclusions = createExclusions(systemClock, scores)
   // Also a guest keeps its guards: new ones each time would soon have shown it to every relay.
   const privacy = await createPrivacy(
     { file: join(home.dataFolder, 'guards.json'), config: config.privacy },
@@ -149,20 +153,14 @@ export async function createNode(
     logger,
   })
   await transcripts.sweep()
-  const audits = await openAuditBook(join(home.dataFolder, 'audits.json'), config.audit, { clock: systemClock, logger })
+  const audits = await openAuditBook(join(home.dataFolder, 'audits.json'), config.audit, {
+    clock: systemClock,
+    logger,
+    scores,
+  })
   const state = {
-    events,
-    generations,
-    audits,
-    experience: createExperience(),
-    exclusions,
-    idle,
-    privacy,
-    chats,
-    transcripts,
-    models: [],
-    startedMs,
-    guest,
+    ...{ events, generations, audits, exclusions, scores, idle, privacy },
+    ...{ experience: createExperience(), chats, transcripts, models: [], startedMs, guest },
   }
   const parts: NodeParts = { config, network, identity, peer, onion, hops, swarm, ...state }
   return assemble(parts, options, { ...deps, gate, stopWatching: watchNode(parts, sessionsChanged) })

@@ -1,6 +1,7 @@
 import type { EventLog } from '../api/event-log.ts'
 import type { Config } from '../base/config.ts'
 import type { SwarmView } from '../coverage/announce.ts'
+import type { PeerScores } from '../coverage/peer-scores.ts'
 import type { OnionService } from '../onion/service.ts'
 import type { Identity } from '../p2p/identity.ts'
 import type { PeerNode } from '../p2p/peer-node.ts'
@@ -31,6 +32,8 @@ export interface NodeParts {
   /** What failed lately, and the chains of chats that may go on: of all answers for which this node is the entry. */
   readonly exclusions: Exclusions
   readonly idle: IdleChains
+  /** What this node has seen of its peers itself. */
+  readonly scores: PeerScores
   readonly chats: ChatProfiles
   /** Who was audited, and who lied. */
   readonly audits: AuditBook

@@ -149,6 +149,7 @@ function createContext(
     timers,
     fouls: createFouls(limits, clock, (peer, ms) => {
       logger.warn({ peer, seconds: ms / 1_000 }, 'a peer breaks rules again and again and is sent away')
+      deps.onSentAway?.(peer)
       // What works with it goes on: only new circuits are refused then.
       if (!table.isUseful(peer)) transport.refuse(peer, ms)
     }),

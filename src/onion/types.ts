@@ -52,4 +52,6 @@ export interface OnionDeps {
   readonly crypto?: CryptoBackend
   /** Known to the user: has higher limits than a stranger. */
   isContact?(peerId: string): boolean
+  /** It has broken so many rules that it was sent away. */
+  onSentAway?(peerId: string): void
 }

@@ -8,6 +8,7 @@ import { writeFileAtomic } from '../base/files.ts'
 import { p2pLimits } from '../base/limits.ts'
 import type { Logger } from '../base/logger.ts'
 import { type ContactRecord, encodeContactRecord, verifyContactRecord } from './contact-record.ts'
+import { type Contradiction, type Contradictions, contradictionSchema, createContradictions } from './contradictions.ts'
 import { type Dht, untilTaken } from './dht.ts'
 import type { Identity } from './identity.ts'
 import type { PeerNode } from './peer-node.ts'
@@ -42,8 +43,8 @@ export interface ContactBook {
   publish(): Promise<StoredContact>
   /** The own record was issued again. */
   onPublished(handler: (own: StoredContact) => void): void
-  /** Addresses that have signed two different records with one number, as hex keys. */
-  readonly contradictions: ReadonlySet<string>
+  /** Addresses that have signed two different records with one number, by hex key, with the proof. */
+  readonly contradictions: ReadonlyMap<string, Contradiction>
   /** After the peer node's start. */
   start(): Promise<void>
   stop(): Promise<void>
@@ -56,6 +57,8 @@ export interface ContactBookDeps {
   }
   readonly clock: Clock
   readonly logger: Logger
+  /** This address has just signed a second truth. */
+  readonly onContradiction?: ((addressKey: Uint8Array) => void) | undefined
 }
 
 /** Registers `/llm/records/1`: create it before the peer node starts. `folder` keeps numbers seen and used. */
@@ -65,7 +68,7 @@ export async function createContactBook(
 ): Promise<ContactBook> {
   const { node, clock } = deps
   const file = (name: string) => (options.folder === undefined ? undefined : join(options.folder, name))
-  const store = createStore(options.network, await loadSeen(file('seen-records.json')), clock)
+  const store = createStore(options.network, await loadSeen(file('seen-records.json')), deps)
   const publisher = createPublisher(options.network, await createSequenceCounter(file('contact-sequence.json')), deps)
   await node.handle(RECORDS_PROTOCOL, { maxRequestBytes: 32 }, (key) => {
     if (key.length !== 32) throw new LlmNodeError('BAD_INPUT', 'A record is asked for by its address key.')
@@ -83,8 +86,10 @@ export async function createContactBook(
   })
   const save = async (): Promise<void> => {
     const path = file('seen-records.json')
-    store.seen.expire(clock.nowMs())
-    if (path !== undefined) await writeFileAtomic(path, JSON.stringify({ entries: store.seen.dump() }), 0o600)
+    const { seen, proofs } = store
+    for (const list of [seen, proofs]) list.expire(clock.nowMs())
+    const text = JSON.stringify({ entries: seen.dump(), contradictions: proofs.dump() })
+    if (path !== undefined) await writeFileAtomic(path, text, 0o600)
   }
   const saver = setInterval(() => save().catch((err) => deps.logger.warn({ err }, 'seen records not saved')), 60_000)
   saver.unref()
@@ -92,7 +97,7 @@ export async function createContactBook(
     own: publisher.own,
     get: store.get,
     accept: store.accept,
-    contradictions: store.contradictions,
+    contradictions: store.proofs.all,
     find: (addressKey, { signal, ask }) => findContact(addressKey, { signal, ask, store, node }),
     publish: publisher.publish,
     onPublished: publisher.onPublished,
@@ -106,16 +111,32 @@ export async function createContactBook(
   }
 }
 
-interface Store extends Pick<ContactBook, 'get' | 'accept' | 'contradictions'> {
+/** What is kept across restarts. */
+interface Kept {
   readonly seen: SeenRecords
+  readonly proofs: Contradictions
 }
 
-function createStore(network: string, seen: SeenRecords, clock: Clock): Store {
+interface Store extends Pick<ContactBook, 'get' | 'accept'>, Kept {}
+
+function createStore(
+  network: string,
+  { seen, proofs }: Kept,
+  { clock, logger, onContradiction }: Pick<ContactBookDeps, 'clock' | 'logger' | 'onContradiction'>,
+): Store {
   const held = new Map<string, StoredContact>()
-  const contradictions = new Set<string>()
+  const contradicted = ({ addressKey, sequence }: ContactRecord, bytes: Uint8Array): void => {
+    const key = toHex(addressKey)
+    const first = held.get(key)
+    const isThere = first?.record.sequence === sequence
+    const found = { sequence, first: isThere ? first.bytes : null, second: new Uint8Array(bytes), atMs: clock.nowMs() }
+    if (!proofs.add(key, found)) return
+    logger.warn({ addressKey: key, sequence }, 'an address has signed two records with one number')
+    onContradiction?.(addressKey)
+  }
   return {
     seen,
-    contradictions,
+    proofs,
     get(addressKey) {
       const contact = held.get(toHex(addressKey))
       if (contact === undefined) return undefined
@@ -130,7 +151,7 @@ function createStore(network: string, seen: SeenRecords, clock: Clock): Store {
       const record = verifyContactRecord(bytes, { network, nowMs: clock.nowMs() })
       const hex = toHex(record.addressKey)
       const verdict = seen.compare(record.addressKey, record.sequence, bytes)
-      if (verdict === 'conflict' && contradictions.size < p2pLimits.seenRecords) contradictions.add(hex)
+      if (verdict === 'conflict') contradicted(record, bytes)
       if (verdict === 'old' || verdict === 'conflict') return verdict
       if (!held.has(hex) && held.size >= p2pLimits.contactRecords) held.delete(held.keys().next().value ?? '')
       held.delete(hex)
@@ -265,14 +286,18 @@ async function findContact(
   }
 }
 
-const fileSchema = z.object({ entries: z.array(seenEntrySchema).max(p2pLimits.seenRecords) })
+const fileSchema = z.object({
+  entries: z.array(seenEntrySchema).max(p2pLimits.seenRecords),
+  contradictions: z.array(contradictionSchema).max(p2pLimits.contradictions).default([]),
+})
 
-async function loadSeen(path: string | undefined): Promise<SeenRecords> {
-  if (path === undefined) return createSeenRecords()
+async function loadSeen(path: string | undefined): Promise<Kept> {
   try {
-    return createSeenRecords(fileSchema.parse(JSON.parse(await readFile(path, 'utf8'))).entries)
+    const text = path === undefined ? '{"entries":[]}' : await readFile(path, 'utf8')
+    const { entries, contradictions } = fileSchema.parse(JSON.parse(text))
+    return { seen: createSeenRecords(entries), proofs: createContradictions(contradictions) }
   } catch {
     // Missing or damaged: what was seen is learnt again, record by record.
-    return createSeenRecords()
+    return { seen: createSeenRecords(), proofs: createContradictions() }
   }
 }

@@ -117,9 +117,9 @@ function checkTimes(record: ContactRecord, nowMs: number): void {
   const { issuedMs, expiresMs } = record
   if (expiresMs <= issuedMs) throw bad('expires before it was issued')
   if (expiresMs - issuedMs > p2pLimits.contactLifetimeMs) throw bad('is valid for longer than 12 hours')
-  if (issuedMs > nowMs + p2pLimits.clockSkewMs) throw bad('was issued in the future')
-  if (expiresMs + p2pLimits.clockSkewMs <= nowMs) throw bad('has expired')
-  if (record.onionKeyEndsMs + p2pLimits.clockSkewMs <= nowMs) throw bad('names an onion key that has ended')
+  if (issuedMs > nowMs + p2pLimits.clockSkewMs) throw badTime('was issued in the future')
+  if (expiresMs + p2pLimits.clockSkewMs <= nowMs) throw badTime('has expired')
+  if (record.onionKeyEndsMs + p2pLimits.clockSkewMs <= nowMs) throw badTime('names an onion key that has ended')
 }
 
 function checkKeys(record: ContactRecord): void {
@@ -149,4 +149,9 @@ function fixed(bytes: Uint8Array, length: number, field: string): Uint8Array {
 
 function bad(problem: string): LlmNodeError {
   return new LlmNodeError('BAD_RECORD', `The contact record ${problem}.`)
+}
+
+/** Meta `clock`: which of the two clocks is wrong nobody knows, so that this is no fault of the sender. */
+function badTime(problem: string): LlmNodeError {
+  return new LlmNodeError('BAD_RECORD', `The contact record ${problem}.`, { meta: { clock: true } })
 }

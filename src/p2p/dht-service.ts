@@ -4,7 +4,7 @@ import { fromUtf8, toHex } from '../base/bytes.ts'
 import { LlmNodeError } from '../base/errors.ts'
 import { p2pLimits } from '../base/limits.ts'
 import { decodeAddress } from './address.ts'
-import { DhtStore } from './dht-store.ts'
+import { DhtStore, type DhtStoreLimits } from './dht-store.ts'
 import { networkTag } from './network.ts'
 import { isLocalAddr } from './peer-addrs.ts'
 
@@ -21,6 +21,8 @@ export interface DhtServiceOptions {
   readonly nowMs: () => number
   /** Keeps records and providers across restarts: a bootstrap node, which everybody asks first. */
   readonly keep?: boolean
+  /** Default: p2pLimits. */
+  readonly limits?: DhtStoreLimits
 }
 
 export interface DhtService {
@@ -35,7 +37,7 @@ const REPROVIDE = { validity: 45 * 60_000, threshold: 30 * 60_000, interval: 10 
 /** One libp2p DHT with everything that strangers may do to it bounded: what they store, and how often they ask. */
 export function createDhtService(options: DhtServiceOptions): DhtService {
   const { reach, check, nowMs } = options
-  const store = new DhtStore(nowMs)
+  const store = new DhtStore(nowMs, options.limits)
   const prefix = `/dht-${reach}`
   const quotas = createMessageQuotas(nowMs)
   const isWanted = (addr: PeerInfo['multiaddrs'][number]) => isLocalAddr(addr) === (reach === 'lan')

@@ -2,21 +2,29 @@ import { MemoryDatastore } from 'datastore-core'
 import { type Datastore, Key } from 'interface-datastore'
 import { p2pLimits } from '../base/limits.ts'
 
+/** Caps of one DHT's records. */
+export interface DhtStoreLimits {
+  readonly dhtRecords: number
+  readonly dhtRecordBytes: number
+}
+
 /**
  * What this node keeps for the DHT: records and providers, in memory. Above its caps the oldest entry goes; records older
  * than p2pLimits.dhtRecordMs go at the next one that comes. With `keepOn` the same, no more, is kept on a disk.
  */
 export class DhtStore extends MemoryDatastore {
   readonly #nowMs: () => number
+  readonly #limits: DhtStoreLimits
   readonly #records = new Map<string, { readonly key: Key; readonly bytes: number; readonly atMs: number }>()
   readonly #providers = new Map<string, Key>()
   #recordBytes = 0
   #disk: Datastore | undefined
   #written: Promise<unknown> = Promise.resolve()
 
-  constructor(nowMs: () => number) {
+  constructor(nowMs: () => number, limits: DhtStoreLimits = p2pLimits) {
     super()
     this.#nowMs = nowMs
+    this.#limits = limits
   }
 
   get nRecords(): number {
@@ -34,7 +42,7 @@ export class DhtStore extends MemoryDatastore {
   /** Takes over what an earlier run left under `prefix` on `disk`, and writes every change there from now on. */
   async keepOn(disk: Datastore, prefix: string): Promise<void> {
     const left: { key: Key; value: Uint8Array }[] = []
-    const most = p2pLimits.dhtRecords + p2pLimits.dhtProviders
+    const most = this.#limits.dhtRecords + p2pLimits.dhtProviders
     for await (const entry of disk.query({ prefix, limit: most })) left.push(entry)
     // What has come in the meantime is newer.
     for (const { key, value } of left) if (!this.has(key)) this.put(key, value)
@@ -53,8 +61,8 @@ export class DhtStore extends MemoryDatastore {
     if (name.includes('/record/')) {
       this.#expire()
       while (
-        this.#records.size >= p2pLimits.dhtRecords ||
-        this.#recordBytes + value.length > p2pLimits.dhtRecordBytes
+        this.#records.size >= this.#limits.dhtRecords ||
+        this.#recordBytes + value.length > this.#limits.dhtRecordBytes
       ) {
         if (!this.#dropFirst(this.#records.values().next().value?.key)) break
       }

@@ -6,6 +6,7 @@ import { utf8 } from '../base/bytes.ts'
 import { p2pLimits } from '../base/limits.ts'
 import { encodeAddress } from './address.ts'
 import { type RecordCheck, recordKeyText } from './dht-service.ts'
+import type { DhtStore } from './dht-store.ts'
 import type { PeerTarget } from './peer-addrs.ts'
 
 /** Contact records and meeting points that the whole network keeps together; LAN and WAN are asked at the same time. */
@@ -22,14 +23,17 @@ export interface Dht {
   leave(point: Uint8Array): Promise<void>
   /** Who belongs to a meeting point, without this node; at most p2pLimits.dhtFound. Never rejects. */
   members(point: Uint8Array, options: { signal: AbortSignal }): Promise<PeerTarget[]>
+  /** What this node keeps for others, LAN and WAN together. */
+  kept(): { readonly records: number; readonly recordBytes: number; readonly providers: number }
 }
 
 const SHA2_256 = 0x12
 
 export function createDht(
   dhts: readonly KadDHT[],
-  deps: { self: string; onRecord: (check: RecordCheck) => void },
+  deps: { self: string; stores: readonly DhtStore[]; onRecord: (check: RecordCheck) => void },
 ): Dht {
+  const sum = (of: (store: DhtStore) => number) => deps.stores.reduce((total, store) => total + of(store), 0)
   const each = async (signal: AbortSignal, work: (dht: KadDHT, limited: AbortSignal) => Promise<void>) => {
     const limited = AbortSignal.any([signal, AbortSignal.timeout(p2pLimits.dhtQueryMs)])
     await Promise.allSettled(dhts.map((dht) => work(dht, limited)))
@@ -79,6 +83,11 @@ export function createDht(
       })
       return [...found.values()]
     },
+    kept: () => ({
+      records: sum((store) => store.nRecords),
+      recordBytes: sum((store) => store.recordBytes),
+      providers: sum((store) => store.nProviders),
+    }),
   }
 }
 

@@ -20,6 +20,7 @@ import { reachabilityLimits } from '../base/limits-reach.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Secret } from '../base/secret.ts'
 import { createDhtService, type RecordCheck } from './dht-service.ts'
+import type { DhtStore, DhtStoreLimits } from './dht-store.ts'
 import { holePunchService } from './hole-punch.ts'
 import type { Host, Services } from './host.ts'
 import type { Identity } from './identity.ts'
@@ -55,7 +56,7 @@ export interface HostOptions {
   readonly relay: RelayCapacity
 }
 
-export interface HostLimits {
+export interface HostLimits extends Partial<DhtStoreLimits> {
   readonly connections: number
   /** New ones a second from one address. */
   readonly inboundPerSecond: number
@@ -77,11 +78,12 @@ export async function createHost(
     shutOut: ShutOut
     links: Pick<Links, 'preferred' | 'open'>
   },
-): Promise<{ host: Host; close: () => Promise<void> }> {
+): Promise<{ host: Host; stores: readonly DhtStore[]; close: () => Promise<void> }> {
   const datastore = options.folder === undefined ? undefined : await openDatastore(options.folder, deps.logger)
   const discovery = options.mdns ? localDiscovery(options, deps.onFound) : undefined
   const usesQuic = options.transports.includes('quic') && options.preSharedKey === undefined
   const quic = usesQuic ? await quicTransport(deps.logger) : undefined
+  const { services: dhts, stores } = dhtServices(options, deps.checkRecord)
   try {
     const host = await createLibp2p<Services>({
       ...connectionSettings(options.limits, deps.links),
@@ -104,12 +106,12 @@ export async function createHost(
         identifyPush: identifyPush(),
         ping: ping(pingSettings),
         ...reachServices(options),
-        ...dhtServices(options, deps.checkRecord),
+        ...dhts,
       },
       ...(datastore === undefined ? {} : { datastore }),
     })
     if (discovery !== undefined) host.addEventListener('start', () => discovery.askAgain())
-    return { host, close: async () => await datastore?.close() }
+    return { host, stores, close: async () => await datastore?.close() }
   } catch (error) {
     await datastore?.close()
     throw error
@@ -148,12 +150,13 @@ export function askToDial(host: Host, connection: Connection, logger: Logger): v
   client?.verifyExternalAddresses?.(connection).catch((err) => logger.debug({ err }, 'asking a peer to dial back'))
 }
 
-function dhtServices({ dht, keepRecords: keep, network }: HostOptions, check: RecordCheck) {
-  if (!dht) return {}
-  const nowMs = () => Date.now()
-  const lan = createDhtService({ network, reach: 'lan', check, nowMs, keep })
-  const wan = createDhtService({ network, reach: 'wan', check, nowMs, keep })
-  return { lanDht: lan.factory, wanDht: wan.factory }
+function dhtServices(options: HostOptions, check: RecordCheck) {
+  if (!options.dht) return { services: {}, stores: [] }
+  const { network, keepRecords: keep } = options
+  const limits = { ...p2pLimits, ...options.limits }
+  const common = { network, check, nowMs: () => Date.now(), keep, limits }
+  const [lan, wan] = [createDhtService({ ...common, reach: 'lan' }), createDhtService({ ...common, reach: 'wan' })]
+  return { services: { lanDht: lan.factory, wanDht: wan.factory }, stores: [lan.store, wan.store] }
 }
 
 /** libp2p's own monitor pings, too; with one stream each the two would refuse each other. */

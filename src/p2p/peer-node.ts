@@ -9,6 +9,7 @@ import { acceptCircuits, circuitRules } from './circuit-streams.ts'
 import { type ConnectionInfo, describeConnection } from './connection-info.ts'
 import { createDht, type Dht } from './dht.ts'
 import type { RecordCheck } from './dht-service.ts'
+import type { DhtStore } from './dht-store.ts'
 import type { FramedStream } from './framed-stream.ts'
 import type { Host } from './host.ts'
 import type { Identity } from './identity.ts'
@@ -135,7 +136,7 @@ export async function createPeerNode(
   const both = transports.length > 1 && options.preSharedKey === undefined
   const links = createLinks({ both, keeps: (peerId) => relays.relays().includes(peerId) }, { logger, nowMs })
   const shutOut = createShutOut(nowMs)
-  const { host, close } = await createHost(hostOptions(options, transports, listen), {
+  const { host, stores, close } = await createHost(hostOptions(options, transports, listen), {
     identity: deps.identity,
     logger,
     onFound: (peer) => onFound(peer),
@@ -158,7 +159,7 @@ export async function createPeerNode(
   }
   return {
     ...speak(parts),
-    dht: joinDht(host, (check) => {
+    dht: joinDht(host, stores, (check) => {
       checkRecord = check
     }),
     async start() {
@@ -268,9 +269,9 @@ function hostOptions(
   }
 }
 
-function joinDht(host: Host, onRecord: Dht['onRecord']): Dht | undefined {
+function joinDht(host: Host, stores: readonly DhtStore[], onRecord: Dht['onRecord']): Dht | undefined {
   const dhts = [host.services.lanDht, host.services.wanDht].filter((dht) => dht !== undefined)
-  return dhts.length === 0 ? undefined : createDht(dhts, { self: host.peerId.toString(), onRecord })
+  return dhts.length === 0 ? undefined : createDht(dhts, { self: host.peerId.toString(), stores, onRecord })
 }
 
 function describeHost({

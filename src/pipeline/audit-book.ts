@@ -1,6 +1,7 @@
 import type { Clock } from '../base/clock.ts'
 import { pipelineLimits } from '../base/limits.ts'
 import type { Span } from '../base/span.ts'
+import type { PeerScores } from '../coverage/peer-scores.ts'
 
 /** What an audit that failed has found. Nothing of the text is in it. */
 export interface Evidence {
@@ -48,6 +49,8 @@ export interface AuditBookOptions {
   /** In [0, 1). */
   readonly random?: () => number
   readonly clock: Clock
+  /** Hears who passed and who lied. */
+  readonly scores?: Pick<PeerScores, 'worked' | 'broke'> | undefined
 }
 
 export function createAuditBook({
@@ -56,6 +59,7 @@ export function createAuditBook({
   state,
   onChange,
   clock,
+  scores,
   ...options
 }: AuditBookOptions): AuditBook {
   const passed = new Map(state?.passed)
@@ -71,6 +75,7 @@ export function createAuditBook({
     },
     passed(addresses) {
       for (const address of addresses) {
+        scores?.worked(address)
         const times = (passed.get(address) ?? 0) + 1
         passed.delete(address)
         passed.set(address, times)
@@ -84,7 +89,10 @@ export function createAuditBook({
     failed(found) {
       evidence.push(found)
       if (evidence.length > pipelineLimits.auditEvidence) evidence.shift()
-      if (found.liar !== null) passed.delete(found.liar)
+      if (found.liar !== null) {
+        passed.delete(found.liar)
+        scores?.broke(found.liar)
+      }
       tell()
     },
     isLiar: (address) =>

@@ -1,6 +1,7 @@
 import type { Clock } from '../base/clock.ts'
 import type { LlmNodeError } from '../base/errors.ts'
 import { pipelineLimits } from '../base/limits.ts'
+import type { PeerScores } from '../coverage/peer-scores.ts'
 
 /** What a failure is put down to, by `.llm` address; null: this node. */
 export type Blame =
@@ -44,8 +45,8 @@ interface Entry {
 /** Peers of which is known when they last worked. */
 const REMEMBERED = 1_024
 
-/** Shared by the generations of a node: what broke one of them is not tried first by the next. */
-export function createExclusions(clock: Clock): Exclusions {
+/** Shared by the generations of a node: what broke one of them is not tried first by the next. `scores` hears of it all. */
+export function createExclusions(clock: Clock, scores?: Pick<PeerScores, 'worked' | 'failed'>): Exclusions {
   const links = createTimes(clock)
   const peers = createTimes(clock)
   const suspects = createTimes(clock)
@@ -68,6 +69,8 @@ export function createExclusions(clock: Clock): Exclusions {
 
   return {
     add(blame) {
+      const { peers: who, nSides } = suspectsOf(blame)
+      for (const address of who) scores?.failed(address, 1 / nSides)
       if (blame.what === 'link') links.add(linkKey(blame.from, blame.to))
       else if (blame.what === 'peer') peers.add(blame.address)
       else for (const address of blame.addresses) suspects.add(address)
@@ -77,6 +80,7 @@ export function createExclusions(clock: Clock): Exclusions {
       for (const [index, to] of [...addresses, null].entries()) {
         links.end(linkKey(addresses[index - 1] ?? null, to))
         if (to === null) continue
+        scores?.worked(to)
         peers.end(to)
         suspects.end(to)
         workedMs.delete(to)
@@ -98,6 +102,13 @@ export function createExclusions(clock: Clock): Exclusions {
       return Math.max(leftMs > 0 ? AVOIDED_MS + leftMs : 0, costOf(to))
     },
   }
+}
+
+/** Peers that may be at fault, this node left out; `nSides` counts it, too. */
+function suspectsOf(blame: Blame): { readonly peers: readonly string[]; readonly nSides: number } {
+  if (blame.what === 'peer') return { peers: [blame.address], nSides: 1 }
+  if (blame.what === 'route') return { peers: blame.addresses, nSides: blame.addresses.length }
+  return { peers: [blame.from, blame.to].filter((address) => address !== null), nSides: 2 }
 }
 
 function linkKey(from: string | null, to: string | null): string {

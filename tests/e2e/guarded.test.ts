@@ -60,6 +60,22 @@ async function running(): Promise<string[]> {
   }, 20_000)
 }
 
+test('peers says what the entry has seen of each itself, and nothing of those it has not used', async () => {
+  const { peers } = await runJson<{ peers: PeerBody[] }>(['peers', ...entryHome()])
+  const scores = new Map(peers.map(({ address, score }) => [address, score]))
+  const scoresOf = (...names: string[]) => names.map((name) => scores.get(nodes.get(name)?.address ?? ''))
+  // One answer over each of them.
+  for (const score of scoresOf('low', 'high')) expect(score).toBeCloseTo(2 / 3, 2)
+  expect(scoresOf(...RELAYS)).toEqual([null, null, null])
+  expect(peers.filter(({ twoTruths }) => twoTruths)).toEqual([])
+  const { stdout } = await runCli(['peers', ...entryHome()])
+  expect(stdout).toMatch(/quality +score +reached/)
+  expect(stdout.match(/ 0\.67 /g)).toHaveLength(2)
+  // Who served has seen nobody work.
+  const seen = await swarm.get<{ peers: PeerBody[] }>('low', '/api/peers')
+  expect(seen.peers.every(({ score }) => score === null)).toBe(true)
+})
+
 test('a relay that is killed in the middle: the same answer, still guarded', async () => {
   const answer = ask()
   const busy = await running()

@@ -1,158 +1,232 @@
-import { identify } from '@libp2p/identify'
-import { type KadDHT, kadDHT } from '@libp2p/kad-dht'
-import { noise } from '@libp2p/noise'
-import { ping } from '@libp2p/ping'
-import { tcp } from '@libp2p/tcp'
-import { yamux } from '@libp2p/yamux'
-import { multiaddr } from '@multiformats/multiaddr'
-import { createLibp2p } from 'libp2p'
+import { readdir, readFile, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { LevelDatastore } from 'datastore-level'
 import { afterEach, describe, expect, it } from 'vitest'
-import { utf8 } from '../../src/base/bytes.ts'
-import { systemClock } from '../../src/base/clock.ts'
-import { silentLogger } from '../../src/base/logger.ts'
-import { type ContactBook, createContactBook } from '../../src/p2p/contact-book.ts'
-import { type ContactRecord, encodeContactRecord } from '../../src/p2p/contact-record.ts'
-import { dhtProtocol, recordKeyText } from '../../src/p2p/dht-service.ts'
-import { type Identity, loadOrCreateIdentity } from '../../src/p2p/identity.ts'
-import { createCleanup, startPeer, type TestPeer, temporaryFolder } from './p2p-helpers.ts'
+import { concatBytes, toHex } from '../../src/base/bytes.ts'
+import { p2pLimits } from '../../src/base/limits.ts'
+import { RECORDS_PROTOCOL } from '../../src/p2p/contact-book.ts'
+import { type Author, newAuthor, recordOf, startHostile, startVictim } from './hostile-dht.ts'
+import { createCleanup, eventually, startPeer, temporaryFolder } from './p2p-helpers.ts'
 
 const cleanup = createCleanup()
 afterEach(() => cleanup.run())
-const signal = AbortSignal.timeout(55_000)
+const signal = AbortSignal.timeout(115_000)
 const HOUR = 3_600_000
 
-interface Victim extends TestPeer {
-  readonly book: ContactBook
-}
-
-async function startVictim(): Promise<Victim> {
-  let book: ContactBook | undefined
-  const peer = await startPeer(cleanup, { dht: true }, async (node, identity) => {
-    book = await createContactBook({ network: 'test' }, { identity, node, clock: systemClock, logger: silentLogger })
-  })
-  if (book === undefined) throw new Error('no book')
-  const made = book
-  cleanup.add(() => made.stop())
-  return { ...peer, book: made }
-}
-
-/** Speaks the DHT of the network and takes everything for valid. */
-async function startHostile(victim: Victim): Promise<{ put(key: string, value: Uint8Array): Promise<boolean> }> {
-  const anything = async () => {}
-  const host = await createLibp2p({
-    addresses: { listen: ['/ip4/127.0.0.1/tcp/0'] },
-    transports: [tcp()],
-    connectionEncrypters: [noise()],
-    streamMuxers: [yamux()],
-    services: {
-      identify: identify(),
-      ping: ping(),
-      dht: kadDHT({
-        protocol: dhtProtocol('test', 'lan'),
-        clientMode: false,
-        allowQueryWithZeroPeers: true,
-        peerInfoMapper: (peer) => peer,
-        validators: { llm: anything, other: anything },
-        selectors: { llm: () => 0, other: () => 0 },
-      }),
+/** Records of an address whose record number 1,000 is known. */
+const attacks: [string, (author: Author) => [key: string, record: Uint8Array]][] = [
+  ['an older record', (author) => [author.key, recordOf(author, { sequence: 999 })]],
+  ['another record with the same number', (author) => [author.key, recordOf(author, { sequence: 1_000, flags: 1 })]],
+  ['one that has expired', (author) => [author.key, recordOf(author, { issuedMs: 1, expiresMs: HOUR })]],
+  [
+    'one from the future',
+    (author) => {
+      const issuedMs = Date.now() + HOUR
+      return [author.key, recordOf(author, { issuedMs, expiresMs: issuedMs + HOUR })]
     },
-  })
-  cleanup.add(async () => await host.stop())
-  await host.dial(multiaddr(victim.bootstrap[0] ?? ''))
-  const dht: KadDHT = host.services.dht
-  return {
-    /** True when the victim has taken it; throws when it was never asked. */
-    async put(key, value) {
-      for (let attempt = 0; attempt < 40; attempt++) {
-        let asked = false
-        let taken = false
-        for await (const event of dht.put(utf8(key), value, { signal })) {
-          if (event.name === 'SEND_QUERY' && event.messageName === 'PUT_VALUE') asked = true
-          if (event.name === 'PEER_RESPONSE' && event.messageName === 'PUT_VALUE') taken = true
-        }
-        if (asked) return taken
-        // Its routing table fills a moment after the connection.
-        await new Promise((resolve) => setTimeout(resolve, 50))
-      }
-      throw new Error('the victim was never asked')
+  ],
+  ['one that lives too long', (author) => [author.key, recordOf(author, { expiresMs: Date.now() + 13 * HOUR })]],
+  [
+    'a forged one',
+    (author) => {
+      const bytes = recordOf(author)
+      bytes[bytes.length - 1] = (bytes.at(-1) ?? 0) ^ 1
+      return [author.key, bytes]
     },
-  }
-}
-
-const newIdentity = async () => loadOrCreateIdentity(await temporaryFolder(cleanup), { nowMs: Date.now() })
-
-function recordOf(identity: Identity, change: Partial<ContactRecord> = {}): Uint8Array {
-  const nowMs = Date.now()
-  const [onion] = identity.onionKeys(nowMs)
-  const { addressKey, peerId } = identity
-  const times = { issuedMs: nowMs, expiresMs: nowMs + 3 * HOUR, onionKeyEndsMs: onion.endsMs }
-  const fixed = { flags: 0, addressKey, peerId, onionKey: onion.publicKey, addrs: [], familyKeys: [] }
-  return encodeContactRecord(
-    { ...fixed, ...times, sequence: nowMs, ...change },
-    { network: 'test', sign: identity.sign },
-  )
-}
+  ],
+  ['one that is too long', (author) => [author.key, concatBytes(recordOf(author), new Uint8Array(1_536))]],
+  ['one under the key of another', (author) => [newAuthor().key, recordOf(author)]],
+  ['one under a key that is no address', (author) => [`${author.key}/x`, recordOf(author)]],
+  ['another namespace', (author) => [author.key.replace('/llm/', '/other/'), recordOf(author)]],
+]
 
 describe('the DHT takes', () => {
   it('a valid record, and four a minute from one sender', async () => {
-    const victim = await startVictim()
-    const hostile = await startHostile(victim)
+    const victim = await startVictim(cleanup)
+    const hostile = await startHostile(cleanup, victim, signal)
     const taken: boolean[] = []
     for (let i = 0; i < 6; i++) {
-      const identity = await newIdentity()
-      taken.push(await hostile.put(recordKeyText(identity.address), recordOf(identity)))
-      expect(victim.book.get(identity.addressKey) !== undefined).toBe(taken[i])
+      const author = newAuthor()
+      taken.push(await hostile.put(author.key, recordOf(author)))
+      expect(victim.book.get(author.addressKey) !== undefined).toBe(taken[i])
     }
     expect(taken).toEqual([true, true, true, true, false, false])
+    expect(victim.node.dht?.kept().records).toBe(p2pLimits.dhtQuotas.put.burst)
     // Others are not kept from it.
-    const other = await newIdentity()
-    expect(await (await startHostile(victim)).put(recordKeyText(other.address), recordOf(other))).toBe(true)
+    const other = newAuthor()
+    expect(await (await startHostile(cleanup, victim, signal)).put(other.key, recordOf(other))).toBe(true)
   })
 })
 
 describe('the DHT refuses', () => {
-  const cases: [string, (identity: Identity, key: string) => Promise<[string, Uint8Array]> | [string, Uint8Array]][] = [
-    ['an older record', (identity, key) => [key, recordOf(identity, { sequence: 999 })]],
-    [
-      'another record with the same number',
-      (identity, key) => [key, recordOf(identity, { sequence: 1_000, flags: 1 })],
-    ],
-    ['one that has expired', (identity, key) => [key, recordOf(identity, { issuedMs: 1, expiresMs: HOUR })]],
-    [
-      'one from the future',
-      (identity, key) => {
-        const issuedMs = Date.now() + HOUR
-        return [key, recordOf(identity, { issuedMs, expiresMs: issuedMs + HOUR })]
-      },
-    ],
-    ['one that lives too long', (identity, key) => [key, recordOf(identity, { expiresMs: Date.now() + 13 * HOUR })]],
-    [
-      'a forged one',
-      (identity, key) => {
-        const bytes = recordOf(identity)
-        bytes[bytes.length - 1] = (bytes.at(-1) ?? 0) ^ 1
-        return [key, bytes]
-      },
-    ],
-    ['one that is too long', (identity, key) => [key, Uint8Array.of(...recordOf(identity), ...new Uint8Array(1_536))]],
-    [
-      'one under the key of another',
-      async (identity) => [recordKeyText((await newIdentity()).address), recordOf(identity)],
-    ],
-    ['one under a key that is no address', (identity, key) => [`${key}/x`, recordOf(identity)]],
-    ['another namespace', (identity, key) => [key.replace('/llm/', '/other/'), recordOf(identity)]],
-  ]
-
-  it.each(cases)('%s', async (_name, forge) => {
-    const victim = await startVictim()
-    const identity = await newIdentity()
-    const key = recordKeyText(identity.address)
-    victim.book.accept(recordOf(identity, { sequence: 1_000 }))
-    const before = victim.book.get(identity.addressKey)?.bytes
-    const hostile = await startHostile(victim)
-    expect(await hostile.put(...(await forge(identity, key)))).toBe(false)
-    expect(victim.book.get(identity.addressKey)?.bytes).toEqual(before)
+  it.each(attacks)('%s', async (_name, attack) => {
+    const victim = await startVictim(cleanup)
+    const author = newAuthor()
+    victim.book.accept(recordOf(author, { sequence: 1_000 }))
+    const before = victim.book.get(author.addressKey)?.bytes
+    const hostile = await startHostile(cleanup, victim, signal)
+    expect(await hostile.put(...attack(author))).toBe(false)
+    expect(victim.book.get(author.addressKey)?.bytes).toEqual(before)
+    expect(victim.node.dht?.kept()).toEqual({ records: 0, recordBytes: 0, providers: 0 })
     // The same sender's next valid record is taken: what was refused was the record, not the sender.
-    expect(await hostile.put(key, recordOf(identity, { sequence: 1_001 }))).toBe(true)
+    expect(await hostile.put(author.key, recordOf(author, { sequence: 1_001 }))).toBe(true)
+    expect(victim.node.dht?.kept().records).toBe(1)
   })
 })
+
+describe('two truths with one number', () => {
+  it('are both kept, as is the mark of their address, across a restart', async () => {
+    const [identityFolder, folder] = [await temporaryFolder(cleanup), await temporaryFolder(cleanup)]
+    const victim = await startVictim(cleanup, { identityFolder, folder })
+    const author = newAuthor()
+    const [first, second, third] = [0, 1, 2].map((flags) => recordOf(author, { sequence: 1_000, flags }))
+    if (first === undefined || second === undefined || third === undefined) throw new Error('three')
+    const hostile = await startHostile(cleanup, victim, signal)
+    const taken: boolean[] = []
+    for (const record of [first, second, third]) taken.push(await hostile.put(author.key, record))
+    expect(taken).toEqual([true, false, false])
+    // Who reads it goes on reading the first one.
+    expect(victim.book.get(author.addressKey)?.bytes).toEqual(first)
+    const proof = new Map([[toHex(author.addressKey), { sequence: 1_000, first, second, atMs: expect.any(Number) }]])
+    expect(victim.book.contradictions).toEqual(proof)
+    await victim.book.stop()
+    await victim.node.stop()
+    expect((await startVictim(cleanup, { identityFolder, folder })).book.contradictions).toEqual(proof)
+  })
+})
+
+describe('a peer that is asked for a record', () => {
+  // Keys and namespaces are the asker's own.
+  const answers = attacks.filter(([name]) => !/under|namespace/.test(name))
+
+  const VERDICTS = new Map([
+    ['an older record', 'old'],
+    ['another record with the same number', 'conflict'],
+    ['one that is too long', 'BAD_FRAME'],
+  ])
+
+  it.each(answers)('cannot answer with %s', async (name, attack) => {
+    const victim = await startVictim(cleanup)
+    const author = newAuthor()
+    let answer = recordOf(author, { sequence: 1_000 })
+    const hostile = await startPeer(cleanup, { bootstrap: victim.bootstrap }, (node) =>
+      node.handle(RECORDS_PROTOCOL, { maxRequestBytes: 32 }, () => answer),
+    )
+    await eventually(() => victim.node.isConnected(hostile.node.self.peerId), 3_000)
+    const ask = async () => {
+      const options = { signal, maxResponseBytes: p2pLimits.contactRecordBytes }
+      return victim.book.accept(await victim.node.request(hostile.target, RECORDS_PROTOCOL, author.addressKey, options))
+    }
+    expect(await ask()).toBe('new')
+    const before = victim.book.get(author.addressKey)?.bytes
+    answer = attack(author)[1]
+    expect(await ask().catch(({ code }) => code)).toBe(VERDICTS.get(name) ?? 'BAD_RECORD')
+    expect(victim.book.get(author.addressKey)?.bytes).toEqual(before)
+  })
+
+  it('cannot answer with the record of another', async () => {
+    const victim = await startVictim(cleanup)
+    const [wanted, other] = [newAuthor(), newAuthor()]
+    const hostile = await startPeer(cleanup, { bootstrap: victim.bootstrap }, (node) =>
+      node.handle(RECORDS_PROTOCOL, { maxRequestBytes: 32 }, () => recordOf(other)),
+    )
+    await eventually(() => victim.node.isConnected(hostile.node.self.peerId), 3_000)
+    const found = victim.book.find(wanted.addressKey, { signal, ask: [hostile.node.self.peerId] })
+    await expect(found).rejects.toMatchObject({ code: 'PEER_UNREACHABLE' })
+  })
+})
+
+describe('a node of the DHT that is asked for a record', () => {
+  it('is believed when it is good, whoever has it, and not when it is not', async () => {
+    const victim = await startVictim(cleanup)
+    const hostile = await startHostile(cleanup, victim, signal)
+    // It has no message to spare any more, so that the victim learns nothing but by asking.
+    const spent = Array.from({ length: p2pLimits.dhtQuotas.put.burst }, newAuthor)
+    for (const author of spent) expect(await hostile.put(author.key, recordOf(author))).toBe(true)
+    const good = newAuthor()
+    expect(await hostile.put(good.key, recordOf(good))).toBe(false)
+    expect(victim.book.get(good.addressKey)).toBeUndefined()
+    const find = (author: Author) => victim.book.find(author.addressKey, { signal, ask: [] })
+    expect((await find(good)).record.addressKey).toEqual(good.addressKey)
+    const bad = attacks.filter(([name]) => /expired|future|too long|forged/.test(name))
+    expect(bad).toHaveLength(5)
+    for (const [, attack] of bad) {
+      const author = newAuthor()
+      await hostile.put(...attack(author))
+      await expect(find(author)).rejects.toMatchObject({ code: 'PEER_UNREACHABLE' })
+    }
+    const [wanted, other] = [newAuthor(), newAuthor()]
+    await hostile.put(wanted.key, recordOf(other))
+    await expect(find(wanted)).rejects.toMatchObject({ code: 'PEER_UNREACHABLE' })
+    expect(victim.book.get(other.addressKey)).toBeUndefined()
+  })
+})
+
+describe('a flood of records', () => {
+  it('of one sender gets four of them in', async () => {
+    const victim = await startVictim(cleanup)
+    const hostile = await startHostile(cleanup, victim, signal)
+    const author = newAuthor()
+    expect(await hostile.put(author.key, recordOf(author))).toBe(true)
+    const flood = Array.from({ length: 60 }, newAuthor)
+    const taken = await Promise.all(flood.map((of) => hostile.put(of.key, recordOf(of)).catch(() => false)))
+    expect(taken.filter(Boolean)).toHaveLength(p2pLimits.dhtQuotas.put.burst - 1)
+    expect(victim.node.dht?.kept().records).toBe(p2pLimits.dhtQuotas.put.burst)
+    expect(flood.filter((of) => victim.book.get(of.addressKey) !== undefined)).toHaveLength(3)
+  })
+
+  const RECORDS = { dhtRecords: 6, dhtRecordBytes: p2pLimits.dhtRecordBytes }
+  const BYTES = { dhtRecords: p2pLimits.dhtRecords, dhtRecordBytes: 2_000 }
+  it.each([
+    ['number', RECORDS],
+    ['bytes', BYTES],
+  ])('of many identities fills neither memory nor disk: their %s', async (_name, limits) => {
+    const [identityFolder, folder] = [await temporaryFolder(cleanup), await temporaryFolder(cleanup)]
+    // As a bootstrap node, which keeps what others have put there on its disk.
+    const options = { identityFolder, folder, vouched: true, limits: { ...p2pLimits, ...limits } }
+    const victim = await startVictim(cleanup, options)
+    let nTaken = 0
+    for (let i = 0; i < 4; i++) {
+      const hostile = await startHostile(cleanup, victim, signal)
+      for (let j = 0; j < 6; j++) {
+        const author = newAuthor()
+        if (await hostile.put(author.key, recordOf(author))) nTaken++
+        const kept = victim.node.dht?.kept()
+        expect(kept?.records).toBeLessThanOrEqual(limits.dhtRecords)
+        expect(kept?.recordBytes).toBeLessThanOrEqual(limits.dhtRecordBytes)
+      }
+    }
+    expect(nTaken).toBe(4 * p2pLimits.dhtQuotas.put.burst)
+    const kept = victim.node.dht?.kept()
+    if (limits === RECORDS) expect(kept?.records).toBe(6)
+    expect(kept?.records).toBeGreaterThan(2)
+    await victim.book.stop()
+    await victim.node.stop()
+    expect(await onDisk(folder)).toEqual({ records: kept?.records, recordBytes: kept?.recordBytes })
+    const seen = JSON.parse(await readFile(join(folder, 'seen-records.json'), 'utf8'))
+    expect(seen.entries).toHaveLength(nTaken)
+    expect(await folderBytes(folder)).toBeLessThan(64 * 1_024)
+  })
+})
+
+/** What lies in a home for the DHT, read by another program than the node. */
+async function onDisk(folder: string): Promise<{ records: number; recordBytes: number }> {
+  const store = new LevelDatastore(join(folder, 'peers'))
+  await store.open()
+  try {
+    let [records, recordBytes] = [0, 0]
+    for await (const { value } of store.query({ prefix: '/dht-lan/record' })) {
+      records++
+      recordBytes += value.length
+    }
+    return { records, recordBytes }
+  } finally {
+    await store.close()
+  }
+}
+
+async function folderBytes(folder: string): Promise<number> {
+  const names = await readdir(folder, { recursive: true })
+  const sizes = await Promise.all(names.map(async (name) => (await stat(join(folder, name))).size))
+  return sizes.reduce((sum, size) => sum + size, 0)
+}

@@ -30,7 +30,33 @@ describe('a home that was copied to a second machine', () => {
     const second = await startSwarmNode(cleanup, { bootstrap, identityFolder: copy, folder: copy })
     expect(second.identity.address).toBe(first.identity.address)
     await until(second.swarm, () => second.swarm.duplicated, 10_000)
+    // And so does the first one, as soon as the copy says anything.
+    expect(first.swarm.duplicated).toBe(false)
+    await second.swarm.publish([serve(0, 4)])
+    await until(first.swarm, () => first.swarm.duplicated, 10_000)
+    // Which says its own again, so that whoever has come later and heard nothing hears of it.
+    await until(middle.swarm, () => middle.swarm.peers().some(({ serving }) => serving[0]?.span.end === 3), 5_000)
   })
+
+  it('does not take the other one with it when it leaves', async () => {
+    const folder = await temporaryFolder(cleanup)
+    const [home, copy] = [join(folder, 'home'), join(folder, 'copy')]
+    const middle = await startSwarmNode(cleanup, { serving: [] })
+    const { bootstrap } = middle
+    const options = { bootstrap, identityFolder: home, folder: home, serving: [serve(0, 2)] }
+    const first = await startSwarmNode(cleanup, options)
+    const spanEnds = () => middle.swarm.peers().flatMap(({ serving }) => serving.map(({ span }) => span.end))
+    await until(middle.swarm, () => spanEnds().includes(2), 5_000)
+    await cp(home, copy, { recursive: true })
+    const second = await startSwarmNode(cleanup, { bootstrap, identityFolder: copy, folder: copy })
+    await second.swarm.publish([serve(0, 4)])
+    await until(middle.swarm, () => spanEnds().includes(4), 5_000)
+    await second.swarm.stop()
+    await second.node.stop()
+    // The next comparison of the first one with its neighbour.
+    await until(middle.swarm, () => spanEnds().includes(2), 45_000)
+    expect(first.swarm.duplicated).toBe(true)
+  }, 60_000)
 
   it('is not suspected when a node was killed and comes back', async () => {
     const home = join(await temporaryFolder(cleanup), 'home')

@@ -2,6 +2,7 @@ import { systemClock } from '../../src/base/clock.ts'
 import { silentLogger } from '../../src/base/logger.ts'
 import type { Serving } from '../../src/coverage/advert.ts'
 import { createSwarmView, type SwarmView } from '../../src/coverage/announce.ts'
+import type { PeerScores } from '../../src/coverage/peer-scores.ts'
 import type { SwarmPeer } from '../../src/coverage/swarm-peers.ts'
 import type { Identity } from '../../src/p2p/identity.ts'
 import type { PeerNode } from '../../src/p2p/peer-node.ts'
@@ -33,6 +34,7 @@ export interface SwarmNodeOptions {
   readonly tickMs?: number
   /** Whom it connects to of itself. */
   readonly mayMeet?: (peer: SwarmPeer) => boolean
+  readonly scores?: PeerScores
   /** Registers more, or other, handlers before the node starts. */
   readonly prepare?: (node: PeerNode, identity: Identity) => Promise<void>
 }
@@ -50,6 +52,7 @@ export async function startSwarmNode(cleanup: Cleanup, options: SwarmNodeOptions
     tickMs,
     mayMeet,
   } = options
+  const heard = options.scores === undefined ? {} : { scores: options.scores }
   let swarm: SwarmView | undefined
   const peerFolder = identityFolder ?? (await temporaryFolder(cleanup))
   const known = peersFolder === undefined ? {} : { folder: peersFolder }
@@ -58,7 +61,7 @@ export async function startSwarmNode(cleanup: Cleanup, options: SwarmNodeOptions
     { network, bootstrap, identityFolder: peerFolder, dht, ...known },
     async (node, identity) => {
       await options.prepare?.(node, identity)
-      const deps = { peer: node, identity, clock: systemClock, logger: silentLogger }
+      const deps = { peer: node, identity, clock: systemClock, logger: silentLogger, ...heard }
       swarm = await createSwarmView({ network, version: '0.0.0', folder, tickMs, mayMeet }, deps)
     },
   )

@@ -2,12 +2,14 @@ import { randomBytes } from 'node:crypto'
 import { ed25519, x25519 } from '@noble/curves/ed25519.js'
 import { afterEach, describe, expect, it } from 'vitest'
 import { concatBytes, toHex } from '../../src/base/bytes.ts'
+import { systemClock } from '../../src/base/clock.ts'
 import { coverageLimits } from '../../src/base/limits.ts'
 import { advertIdOf, encodeAdvert, encodeTombstone } from '../../src/coverage/advert.ts'
 import { EVERYBODY } from '../../src/coverage/crowd.ts'
 import { ADVERTS_PROTOCOL } from '../../src/coverage/gossip.ts'
 import { decodeAnswer, encodeAnswer, encodeRequest, type GossipItem } from '../../src/coverage/gossip-messages.ts'
 import { createChain, encodeHeartbeat } from '../../src/coverage/heartbeat.ts'
+import { createPeerScores } from '../../src/coverage/peer-scores.ts'
 import { RECORDS_PROTOCOL } from '../../src/p2p/contact-book.ts'
 import { encodeContactRecord } from '../../src/p2p/contact-record.ts'
 import { networkTag } from '../../src/p2p/network.ts'
@@ -120,16 +122,21 @@ describe('a hostile peer', () => {
   })
 
   it('cannot take an advert or a contact record back to an older one', async () => {
-    const victim = await startSwarmNode(cleanup, { serving: [serve(4, 8)] })
+    const scores = createPeerScores(systemClock)
+    const victim = await startSwarmNode(cleanup, { serving: [serve(4, 8)], scores })
     const villain = await startVillain(victim, silent)
     await villain.tell(villain.advert({ sequence: 20, end: 6 }), villain.contact({ sequence: 20 }))
     await villain.tell(villain.advert({ sequence: 19 }), villain.contact({ sequence: 19, addrs: [] }))
     expect(seen(victim, villain)?.serving[0]?.span.end).toBe(6)
     expect(seen(victim, villain)?.addrs).toHaveLength(1)
-    // Two truths with one number: the first stays, and the address is marked.
-    await villain.tell(villain.contact({ sequence: 20, addrs: [] }))
+    // Two truths with one number: the first stays, the address is marked, and both are there as proof.
+    const first = victim.swarm.book.get(villain.identity.addressKey)?.bytes
+    const { bytes: second } = villain.contact({ sequence: 20, addrs: [] })
+    await villain.tell({ kind: 'contact', ageMs: 0, bytes: second })
     expect(seen(victim, villain)?.addrs).toHaveLength(1)
-    expect(victim.swarm.book.contradictions).toEqual(new Set([toHex(villain.identity.addressKey)]))
+    expect(scores.of([villain.identity.address])).toBeCloseTo(0.25)
+    const proof = { sequence: 20, first, second, atMs: expect.any(Number) }
+    expect(victim.swarm.book.contradictions).toEqual(new Map([[toHex(villain.identity.addressKey), proof]]))
   })
 
   it('cannot sell expired, too long valid, foreign or future contact records', async () => {
@@ -147,6 +154,17 @@ describe('a hostile peer', () => {
       expect(seen(victim, villain)?.addrs).toEqual([])
     }
     expect(victim.swarm.book.get(villain.identity.addressKey)).toBeUndefined()
+  })
+
+  it('is listened to on although its clock is wrong', async () => {
+    const victim = await startSwarmNode(cleanup, { serving: [serve(4, 8)] })
+    const villain = await startVillain(victim, silent)
+    await villain.tell(villain.advert())
+    const issuedMs = Date.now() + 24 * HOUR
+    const late = () => villain.contact({ issuedMs, expiresMs: issuedMs + HOUR })
+    await villain.tell(...Array.from({ length: 2 * coverageLimits.badItems }, late))
+    await villain.tell(villain.contact())
+    expect(seen(victim, villain)?.addrs).toHaveLength(1)
   })
 
   it('cannot speak for others', async () => {
@@ -218,13 +236,20 @@ describe('a hostile peer', () => {
     expect(seen(victim, villain)).toBeDefined()
   })
 
-  it('is not listened to any more after a number of forgeries', async () => {
-    const victim = await startSwarmNode(cleanup, { serving: [serve(4, 8)] })
+  it.each([
+    ['adverts', (villain: Villain) => villain.advert({ network: 'other' })],
+    ['contact records', (villain: Villain) => villain.contact({ network: 'other' })],
+  ])('is not listened to any more after a number of forged %s', async (_name, forge) => {
+    const scores = createPeerScores(systemClock)
+    const victim = await startSwarmNode(cleanup, { serving: [serve(4, 8)], scores })
     const villain = await startVillain(victim, silent)
-    const forgeries = Array.from({ length: coverageLimits.badItems }, () => villain.advert({ network: 'other' }))
-    await villain.tell(...forgeries)
     await villain.tell(villain.advert())
-    expect(seen(victim, villain)).toBeUndefined()
+    expect(scores.of([villain.identity.peerId])).toBeNull()
+    await villain.tell(...Array.from({ length: coverageLimits.badItems }, () => forge(villain)))
+    expect(scores.of([villain.identity.peerId])).toBeLessThan(0.01)
+    const key = newKeys()
+    await villain.tell(villain.advert({ key }))
+    expect(victim.swarm.peers().map(({ addressKey }) => addressKey)).not.toContainEqual(key.publicKey)
     const honest = await startSwarmNode(cleanup, { bootstrap: victim.bootstrap, serving: [serve(0, 4)] })
     const { address } = honest.identity
     await until(victim.swarm, () => victim.swarm.peers().some((peer) => peer.address === address), 3_000)

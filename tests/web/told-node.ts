@@ -93,7 +93,7 @@ export function toldPeer(index: number, span: { start: number; end: number }): P
   return {
     ...{ address: addressOf(index), peerId: `peer${index}`, state: 'online', connected: index % 3 === 0 },
     ...{ rttMs: index % 90, version: '0.1.0', relayed: index % 7 === 0, serving: [{ ...serving, decodeMs: 1 }] },
-    ...{ transport: 'tcp', quality: 'good', reachability: 'public' },
+    ...{ transport: 'tcp', quality: 'good', reachability: 'public', score: null, twoTruths: false },
   }
 }
 

@@ -51,7 +51,10 @@ export const askCommand: CommandModule<GlobalArguments, AskArguments> = {
       .option('min-p', { type: 'number', describe: 'Draw from tokens of this share of the best one' })
       .option('seed', { type: 'number', describe: 'The same seed gives the same answer' })
       .option('stop', { type: 'string', array: true, describe: 'End the answer before this text' })
-      .option('via', { type: 'string', describe: 'Let this node generate: an .llm address; needs no weights here' })
+      .option('via', {
+        type: 'string',
+        describe: 'Let this node generate: ADDRESS.llm, llm://… or a petname; needs no weights here',
+      })
       .option('named', { type: 'boolean', default: false, describe: 'With --via: prove your address to that node' })
       .option('solo', { type: 'boolean', default: false, describe: 'Run all layers here' })
       .option('profile', {
@@ -109,10 +112,13 @@ export async function readAnswer(events: AsyncIterable<AskEvent>, { quiet }: { q
 /** Through the node that runs on this home, otherwise through one that lives as long as the answer. */
 async function openAsk(argv: AskArguments, signal: AbortSignal): Promise<AsyncIterable<AskEvent>> {
   const home = homeOf(argv)
+  const { parseTarget } = await import('../../node/contacts.ts')
+  const via = argv.via === undefined ? undefined : (await parseTarget(home, argv.via)).uri
+  const request = requestOf({ ...argv, via })
   const admin = await findAdmin(home)
-  if (admin !== undefined) return admin.ask(requestOf(argv), signal)
+  if (admin !== undefined) return admin.ask(request, signal)
   const { askOnce } = await import('../../node/ask-once.ts')
-  return askOnce({ home, overrides: overridesOf(argv), env: process.env }, requestOf(argv), {
+  return askOnce({ home, overrides: overridesOf(argv), env: process.env }, request, {
     signal,
     onNotice: printNotice,
   })

@@ -7,6 +7,7 @@ import { printJson, printLine, printNotice } from '../output.ts'
 
 interface IdArguments extends GlobalArguments {
   address?: string | undefined
+  qr: boolean
 }
 
 interface FileArguments extends GlobalArguments {
@@ -66,13 +67,18 @@ export const idCommand: CommandModule<GlobalArguments, IdArguments> = {
   builder: (yargs): Argv<IdArguments> =>
     yargs
       .positional('address', { type: 'string', describe: 'An .llm address to check' })
+      .option('qr', { type: 'boolean', default: false, describe: 'Also as a QR code, for a phone' })
       .command(rotateId)
       .command(exportId)
       .command(importId)
       .command(protectId),
   async handler(argv) {
     const { describeIdentity } = await import('../../node/identity.ts')
-    printIdentity(await describeIdentity(homeOf(argv), argv.address), argv.json, 'id')
+    const identity = await describeIdentity(homeOf(argv), argv.address)
+    printIdentity(identity, argv.json, 'id')
+    if (!argv.qr || argv.json) return
+    const { qrText } = await import('../qr.ts')
+    printLine(`\n${qrText(`llm://${identity.address}`)}`)
   },
 }
 

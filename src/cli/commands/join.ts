@@ -43,7 +43,8 @@ export const joinCommand: CommandModule<GlobalArguments, GlobalArguments & { inv
   async handler(argv) {
     const { joinNetwork } = await import('../../node/joining.ts')
     const { contact, ...joined } = await joinNetwork(homeOf(argv), argv.invite)
-    if (argv.json) return printJson('join', { ...joined, contact: contact?.contact ?? null })
+    if (argv.json)
+      return printJson('join', { ...joined, contact: contact?.contact ?? null, warnings: contact?.warnings ?? [] })
     printLine(`network   ${joined.network}${joined.private ? ' (private)' : ''}`)
     for (const addr of joined.bootstrap) printLine(`meets at  ${addr}`)
     if (contact !== null) {

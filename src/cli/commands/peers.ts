@@ -35,10 +35,16 @@ export const peersCommand: CommandModule<GlobalArguments, PeersArguments> = {
       peer.rttMs === null ? '-' : `${peer.rttMs.toFixed(1)} ms`,
       peer.connected ? `${peer.transport === 'relay' ? 'relay' : `direct, ${peer.transport}`}` : 'no',
       peer.quality ?? '-',
+      `${peer.score?.toFixed(2) ?? '-'}${peer.twoTruths ? ' !' : ''}`,
       peer.reachability,
       peer.version,
     ])
-    printLine(formatTable(['address', 'layers', 'state', 'rtt', 'link', 'quality', 'reached', 'version'], rows))
+    printLine(
+      formatTable(['address', 'layers', 'state', 'rtt', 'link', 'quality', 'score', 'reached', 'version'], rows),
+    )
+    if (peers.some(({ twoTruths }) => twoTruths)) {
+      printLine('! It has signed two contact records with one number: its keys are in two places, or it lies.')
+    }
   },
 }
 

@@ -78,6 +78,24 @@ describe('contacts', () => {
     expect((await addContact(home, { petname: 'Cora', addressKey: keyOf(3), addrs: [] })).warnings).toEqual([])
   })
 
+  it.each([
+    ['Anna', '\u0410nna'],
+    ['Anna', 'Ann\u00e0'],
+    ['Paul', 'Pau1'],
+    ['Paul', '\u0420\u0430ul'],
+    ['Marc', 'Rnarc'],
+    ['Bob Miller', 'Bob-MiIIer'],
+  ])('warn of a name that looks like a known one: %s, %s', async (known, twin) => {
+    const home = await newHome()
+    await addContact(home, { petname: known, addressKey: keyOf(1), addrs: [] })
+    const { warnings } = await addContact(home, { petname: twin, addressKey: keyOf(3), addrs: [] })
+    expect(warnings).toEqual([expect.stringContaining(`${twin} looks like ${known}`)])
+    // The contact itself, told of again, is no look-alike of itself.
+    expect((await addContact(home, { petname: known, addressKey: keyOf(1), addrs: [addr] })).warnings).toHaveLength(1)
+    const other = await addContact(home, { petname: 'Zoe', addressKey: keyOf(4), addrs: [] })
+    expect(other.warnings).toEqual([])
+  })
+
   it('are never replaced by an empty list when the file is damaged', async () => {
     const home = await newHome()
     await writeFile(join(home.dataFolder, 'contacts.json'), '{"version":1')

@@ -10,8 +10,8 @@ import { settle } from './virtual-clock.ts'
 
 const [stranger = ''] = createSwarm(20).peers.slice(19)
 
-function setUp({ local = false } = {}) {
-  const swarm = createSwarm(1, { local })
+function setUp({ local = false, contacts = [] as string[] } = {}) {
+  const swarm = createSwarm(1, { local, contacts })
   const [hop] = swarm.hops
   if (hop === undefined) throw new Error('no hop')
   return { swarm, hop, from: swarm.network.node(stranger, { local }) }
@@ -38,6 +38,7 @@ describe('a peer that breaks rules', () => {
     expect(hop.transport.refused).toEqual([])
     await foul(from, hop)
     expect(hop.transport.refused).toEqual([stranger])
+    expect(hop.sentAway).toEqual([stranger])
     // A connection that is still there gets no circuit, and is not sent away again and again.
     expect(await status(from, hop)).toBe('closed')
     expect(hop.transport.refused).toEqual([stranger])
@@ -62,8 +63,11 @@ describe('a peer that breaks rules', () => {
     expect(await circuit.ask(OP.ping, randomBytes(8))).toMatchObject({ op: OP.pong })
   })
 
-  it('of one’s own network at home is never sent away', async () => {
-    const { hop, from } = setUp({ local: true })
+  it.each([
+    ['of one’s own network at home', { local: true }],
+    ['that is a contact', { contacts: [stranger] }],
+  ])('%s is never sent away', async (_name, known) => {
+    const { hop, from } = setUp(known)
     for (let i = 0; i < 3 * onionLimits.fouls.burst; i++) await foul(from, hop)
     expect(hop.transport.refused).toEqual([])
     expect(await status(from, hop)).toBe('OK')

@@ -104,6 +104,8 @@ export interface SwarmNode {
   readonly sealed: string[]
   /** Every key that its circuits ever used: views of where they lie. */
   readonly keys: Uint8Array[]
+  /** Who was sent away, as the owner hears it. */
+  readonly sentAway: string[]
 }
 
 export interface Swarm {
@@ -132,6 +134,8 @@ export interface SwarmSettings {
   readonly logger?: Logger
   /** Every node answers so. */
   readonly answers?: AnswerService
+  /** PeerIds of contacts of every node. */
+  readonly contacts?: readonly string[]
 }
 
 export function createSwarm(nHops: number, settings: SwarmSettings = {}): Swarm {
@@ -209,6 +213,7 @@ function createSwarmNode(
   const sealed: string[] = []
   const keys: Uint8Array[] = []
   const crypto = settings.forge === undefined ? nodeCrypto : forgingCrypto(index, settings.forge)
+  const sentAway: string[] = []
   const service = createOnionService(
     {
       identity: { addressKey, onionKeys: () => onionKeys },
@@ -221,6 +226,8 @@ function createSwarmNode(
     {
       transport,
       compute,
+      onSentAway: (peer) => sentAway.push(peer),
+      isContact: (peer) => settings.contacts?.includes(peer) ?? false,
       ...(settings.answers === undefined ? {} : { answers: settings.answers }),
       clock,
       timers: clock,
@@ -228,7 +235,7 @@ function createSwarmNode(
       crypto: settings.watch === true ? watchCrypto(crypto, { opened, sealed, keys }) : crypto,
     },
   )
-  return { peerId, transport, compute, service, addressKey, onionKey, opened, sealed, keys }
+  return { peerId, transport, compute, service, addressKey, onionKey, opened, sealed, keys, sentAway }
 }
 
 function watchCrypto(

@@ -2,8 +2,11 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { toHex } from '../../../src/base/bytes.ts'
 import { silentLogger } from '../../../src/base/logger.ts'
 import { type ContactBook, createContactBook } from '../../../src/p2p/contact-book.ts'
+import { encodeContactRecord } from '../../../src/p2p/contact-record.ts'
+import type { RecordCheck } from '../../../src/p2p/dht-service.ts'
 import { type Identity, loadOrCreateIdentity } from '../../../src/p2p/identity.ts'
 import type { PeerNode } from '../../../src/p2p/peer-node.ts'
 
@@ -27,7 +30,12 @@ interface Place {
   readonly book: ContactBook
   /** Answers of other nodes, by PeerId. */
   readonly answers: Map<string, Uint8Array>
+  /** Records in the DHT, by hex key; and who was asked, in order. */
+  readonly found: Map<string, Uint8Array>
+  readonly asked: string[]
   addrs: string[]
+  /** Who has signed two truths, as it was told, in hex. */
+  readonly contradicted: string[]
   moved(): void
 }
 
@@ -35,8 +43,12 @@ interface Place {
 async function open(name: string): Promise<Place> {
   const identity = await loadOrCreateIdentity(join(folder, name, 'keys'), { nowMs: time.ms })
   const answers = new Map<string, Uint8Array>()
-  const place = { addrs: ['/ip4/10.0.0.1/tcp/1'], moved: () => {} }
-  const node: Pick<PeerNode, 'self' | 'handle' | 'request' | 'connections' | 'onAddrs'> = {
+  const found = new Map<string, Uint8Array>()
+  const asked: string[] = []
+  let check: RecordCheck = () => {}
+  const place = { addrs: ['/ip4/10.0.0.1/tcp/1'], contradicted: [] as string[], moved: () => {} }
+  const onContradiction = (key: Uint8Array) => void place.contradicted.push(toHex(key))
+  const node: Pick<PeerNode, 'self' | 'handle' | 'request' | 'connections' | 'onAddrs' | 'dht'> = {
     self: { peerId: identity.peerId, addrs: () => place.addrs },
     handle: async () => {},
     connections: () => [],
@@ -44,17 +56,34 @@ async function open(name: string): Promise<Place> {
       place.moved = handler
     },
     request: async (target) => {
+      asked.push(target.peerId)
       const answer = answers.get(target.peerId)
       if (answer === undefined) throw new Error('unreachable')
       return answer
     },
+    dht: {
+      onRecord: (given) => {
+        check = given
+      },
+      async find(addressKey) {
+        const bytes = found.get(toHex(addressKey))
+        if (bytes === undefined) return
+        asked.push('dht')
+        check(addressKey, bytes)
+      },
+      put: async () => 1,
+      provide: async () => 1,
+      leave: async () => {},
+      members: async () => [],
+      kept: () => ({ records: 0, recordBytes: 0, providers: 0 }),
+    },
   }
   const book = await createContactBook(
     { network: 'test', folder: join(folder, name) },
-    { identity, node, clock, logger: silentLogger },
+    { identity, node, clock, logger: silentLogger, onContradiction },
   )
   books.push(book)
-  return Object.assign(place, { identity, book, answers })
+  return Object.assign(place, { identity, book, answers, found, asked })
 }
 
 describe('contact book', () => {
@@ -97,6 +126,37 @@ describe('contact book', () => {
     time.ms += 4 * HOUR
     expect(again.book.get(key)).toBeUndefined()
     expect(() => again.book.accept(current)).toThrow(/expired/)
+  })
+
+  it('knows two truths also where only the number of the first one is left, and says so once', async () => {
+    const [a, b] = [await open('a'), await open('b')]
+    const { record, bytes } = await a.book.publish()
+    b.book.accept(bytes)
+    await b.book.stop()
+    const again = await open('b')
+    const sign = { network: 'test', sign: a.identity.sign }
+    const second = encodeContactRecord({ ...record, addrs: ['/ip4/10.0.0.9/tcp/1'] }, sign)
+    const third = encodeContactRecord({ ...record, addrs: [] }, sign)
+    expect([again.book.accept(second), again.book.accept(third)]).toEqual(['conflict', 'conflict'])
+    const hex = toHex(a.identity.addressKey)
+    const proof = { sequence: record.sequence, first: null, second, atMs: time.ms }
+    expect(again.book.contradictions).toEqual(new Map([[hex, proof]]))
+    expect(again.contradicted).toEqual([hex])
+  })
+
+  it('looks for a record where it has it, then at its peers, and in the DHT last', async () => {
+    const [a, b] = [await open('a'), await open('b')]
+    const { bytes } = await a.book.publish()
+    const key = a.identity.addressKey
+    b.found.set(toHex(key), bytes)
+    b.answers.set('peer', bytes)
+    expect((await b.book.find(key, { signal, ask: ['peer'] })).bytes).toEqual(bytes)
+    await b.book.find(key, { signal, ask: [] })
+    expect(b.asked).toEqual(['peer'])
+    const c = await open('c')
+    c.found.set(toHex(key), bytes)
+    expect((await c.book.find(key, { signal, ask: ['gone'] })).bytes).toEqual(bytes)
+    expect(c.asked).toEqual(['gone', 'dht'])
   })
 
   it('numbers its records on across restarts and clocks set back', async () => {

@@ -50,6 +50,19 @@ describe('who lied', () => {
     expect(after.isLiar('a')).toBe(false)
   })
 
+  test('is told to the scores, and who passed; suspects are not', () => {
+    const heard: string[] = []
+    const scores = {
+      worked: (name: string) => heard.push(`${name} worked`),
+      broke: (name: string) => heard.push(`${name} broke`),
+    }
+    const book = createAuditBook({ probability: 1, newPeers: 1, clock, scores })
+    book.passed(['a', 'b'])
+    book.failed(lie('c'))
+    book.failed(lie(null))
+    expect(heard).toEqual(['a worked', 'b worked', 'c broke'])
+  })
+
   test('peers and evidence that are remembered are bounded', () => {
     const { book, states } = createBook()
     book.passed(Array.from({ length: pipelineLimits.auditedPeers + 1 }, (_, i) => `p${i}`))

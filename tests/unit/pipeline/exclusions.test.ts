@@ -154,6 +154,24 @@ describe('blame', () => {
   })
 })
 
+test('the scores hear who failed, by its share of the blame, and who worked', () => {
+  const heard: string[] = []
+  const exclusions = createExclusions(createTestClock().clock, {
+    worked: (name) => heard.push(`${name} worked`),
+    failed: (name, share) => heard.push(`${name} failed ${share}`),
+  })
+  exclusions.add({ what: 'peer', address: 'a' })
+  exclusions.add(link('a', 'b'))
+  exclusions.add(link(null, 'c'))
+  exclusions.add({ what: 'route', addresses: ['a', 'b', 'c', 'd'] })
+  exclusions.worked(['a', 'b'])
+  expect(heard).toEqual([
+    ...['a failed 1', 'a failed 0.5', 'b failed 0.5', 'c failed 0.5'],
+    ...['a failed 0.25', 'b failed 0.25', 'c failed 0.25', 'd failed 0.25'],
+    ...['a worked', 'b worked'],
+  ])
+})
+
 test('a peer that breaks its links cannot have others excluded with them; it is, after two of them', () => {
   const honest = ['a', 'b', 'c', 'd', 'e']
   const attack = fc.record({
