@@ -82,6 +82,9 @@ class SecondChain implements Standby {
   }
 
   async second(signal: AbortSignal): Promise<HeldChain | undefined> {
+    await this.#building
+    // The race is over: the spare one stays for the next time.
+    if (signal.aborted) return undefined
     const held = await this.take()
     if (held !== undefined) return held
     const opened = await this.#deps.attempts.beside(signal)
@@ -113,8 +116,11 @@ class SecondChain implements Standby {
     if (signal.aborted) return opened.chain.close()
     const held = { opened, ids: [], openedMs: this.#clock.monotonicMs() }
     this.#held = held
-    void opened.chain.ended.then(() => {
-      if (this.#held === held) this.#held = undefined
+    void opened.chain.ended.then(async () => {
+      if (this.#held !== held) return
+      this.#held = undefined
+      // The circuit has gone; layers that are held here keep their memory until they are told.
+      await opened.chain.close()
     })
   }
 
