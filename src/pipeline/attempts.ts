@@ -219,8 +219,18 @@ class RouteAttempts implements Attempts {
     const known = typeof start === 'number' && typeof end === 'number'
     const spans = known ? [{ start, end }] : hops.map(({ span }) => span)
     this.#tell({ type: 'failover', reason: error.code, spans })
+    if (!this.#isEnough()) return
+    // When all that is left has failed, coverage is broken, whatever the adverts of the dead say: that is waited for.
+    const { plan: left } = this.#tryPlan()
+    const maySuspend = (this.#options.suspendMs ?? 0) > 0 && (left === undefined || !this.#isSoundPlan(left))
+    if (!maySuspend) throw error
+  }
+
+  /** So many routes, or so long: an interruption ends here, or becomes a wait for somebody. */
+  #isEnough(): boolean {
+    if (this.#failures.length === 0) return false
     const tookMs = this.#clock.monotonicMs() - this.#sinceMs
-    if (this.#failures.length >= pipelineLimits.routesTried || tookMs >= pipelineLimits.recoverMs) throw error
+    return this.#failures.length >= pipelineLimits.routesTried || tookMs >= pipelineLimits.recoverMs
   }
 
   worked(): void {
@@ -252,7 +262,9 @@ class RouteAttempts implements Attempts {
         const graceMs = this.#graceUntilMs - nowMs
         const way = plan === undefined ? '' : stopsOf(plan).join(' ')
         const isNew = plan !== undefined && !this.#lastResorts.has(way)
-        if (isNew) {
+        // After enough ways no more of those that failed, until it is a wait: that one tries them now and then.
+        const mayRetry = this.#suspendedMs !== undefined || !this.#isEnough()
+        if (isNew && mayRetry) {
           this.#lastResorts.add(way)
           const limitMs = this.#suspendedMs === undefined ? pipelineLimits.gapGraceMs : pipelineLimits.suspendedTryMs
           return { plan, limitMs }

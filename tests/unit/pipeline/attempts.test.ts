@@ -275,3 +275,37 @@ test('a gap that nobody fills names its layers, and can be broken off', async ()
   await expect(attempts.open(gone)).rejects.toMatchObject({ code: 'ABORTED' })
   await expect(attempts.open(signal)).rejects.toMatchObject({ code: 'COVERAGE_GAP', meta: { layers: ['4-7'] } })
 })
+
+test('after five ways over what is gone an answer waits for somebody, where it may, and goes on with them', async () => {
+  let ms = 0
+  const clock = { nowMs: () => ms, monotonicMs: () => ms }
+  const holders = Array.from({ length: 5 }, (_, i) => holder(`p${i}`, 0, 8, { decodeMs: i + 1 }))
+  const { deps, tried } = createNetwork(holders, new Set(holders.map(({ address }) => address)))
+  let tell = () => {}
+  const nextChange = () => new Promise<void>((resolve) => (tell = resolve))
+  const news: string[] = []
+  const onNews = ({ type }: WayNews) => {
+    news.push(type)
+    if (type !== 'suspended') return
+    holders.push(holder('late', 0, 8))
+    setTimeout(() => tell(), 0)
+  }
+  const attempts = createAttempts(model, { request, clock, suspendMs: 60_000, onNews }, { ...deps, nextChange })
+  const opening = attempts.open(signal)
+  await expect.poll(() => tried.length).toBe(5)
+  // Nothing that failed is tried again before that.
+  ms += 2_000
+  tell()
+  expect((await opening).chain.hops.map(({ address }) => address)).toEqual(['late'])
+  attempts.worked()
+  expect(tried).toEqual(['p0', 'p1', 'p2', 'p3', 'p4', 'late'])
+  expect(news).toEqual([...Array(5).fill('failover'), 'suspended', 'continued'])
+})
+
+test('after five ways it is enough where a sixth one has not failed, however long it may wait', async () => {
+  const holders = Array.from({ length: 6 }, (_, i) => holder(`p${i}`, 0, 8, { decodeMs: i + 1 }))
+  const { deps, tried } = createNetwork(holders, new Set(holders.map(({ address }) => address)))
+  const attempts = createAttempts(model, { request, suspendMs: 60_000 }, deps)
+  await expect(attempts.open(signal)).rejects.toMatchObject({ code: 'PEER_UNREACHABLE' })
+  expect(tried).toHaveLength(5)
+})
