@@ -114,6 +114,9 @@ class RouteAttempts implements Attempts {
   #profile: AskedProfile | undefined
   /** Of the interruption that is being mended. */
   #failures: LlmNodeError[] = []
+  /** Of them those of ways on which nothing had failed; the others were tried only in case it is back. */
+  #routesFailed = 0
+  #isRetry = false
   #sinceMs = 0
   #graceUntilMs: number | undefined
   #suspendedMs: number | undefined
@@ -210,6 +213,8 @@ class RouteAttempts implements Attempts {
     this.#exclusions.add(blameOf(error, stopsOf(plan)))
     if (this.#failures.length === 0) this.#sinceMs = this.#clock.monotonicMs()
     this.#failures.push(error)
+    if (!this.#isRetry) this.#routesFailed++
+    this.#isRetry = false
     // Who waits for somebody tries everybody who comes, however long that takes.
     if (this.#suspendedMs !== undefined) {
       this.#failures.splice(0, this.#failures.length - 1)
@@ -230,17 +235,19 @@ class RouteAttempts implements Attempts {
   #isEnough(): boolean {
     if (this.#failures.length === 0) return false
     const tookMs = this.#clock.monotonicMs() - this.#sinceMs
-    return this.#failures.length >= pipelineLimits.routesTried || tookMs >= pipelineLimits.recoverMs
+    return this.#routesFailed >= pipelineLimits.routesTried || tookMs >= pipelineLimits.recoverMs
   }
 
   worked(): void {
     if (!this.#proven && this.#plan !== undefined) this.#exclusions.worked(stopsOf(this.#plan))
     this.#proven = true
+    this.#isRetry = false
     if (this.#suspendedMs !== undefined) this.#tell({ type: 'continued' })
     this.#suspendedMs = undefined
     this.#graceUntilMs = undefined
     if (this.#failures.length === 0) return
     this.#failures = []
+    this.#routesFailed = 0
     this.#lastResorts.clear()
   }
 
@@ -255,6 +262,7 @@ class RouteAttempts implements Attempts {
       const nextChange = this.#deps.nextChange?.(AbortSignal.any([signal, changed.signal])) ?? new Promise(() => {})
       try {
         const { plan, gap } = this.#tryPlan()
+        this.#isRetry = false
         if (plan !== undefined && this.#isGood(plan)) return { plan }
         if (this.#failures.length === 0 && this.#pinned === undefined) throw gap
         const nowMs = this.#clock.monotonicMs()
@@ -266,6 +274,7 @@ class RouteAttempts implements Attempts {
         const mayRetry = this.#suspendedMs !== undefined || !this.#isEnough()
         if (isNew && mayRetry) {
           this.#lastResorts.add(way)
+          this.#isRetry = true
           const limitMs = this.#suspendedMs === undefined ? pipelineLimits.gapGraceMs : pipelineLimits.suspendedTryMs
           return { plan, limitMs }
         }

@@ -309,3 +309,24 @@ test('after five ways it is enough where a sixth one has not failed, however lon
   await expect(attempts.open(signal)).rejects.toMatchObject({ code: 'PEER_UNREACHABLE' })
   expect(tried).toHaveLength(5)
 })
+
+test('a way that had failed and is tried again is none of the five', async () => {
+  const holders = [holder('p0', 0, 8), holder('p1', 0, 8, { decodeMs: 2 })]
+  const { deps, tried, dead } = createNetwork(holders)
+  const late = ['n0', 'n1', 'n2'].map((name, i) => holder(name, 0, 8, { decodeMs: 3 + i }))
+  const growing: EntryDeps = {
+    ...deps,
+    openRing(options, run) {
+      if (tried.length === 3) holders.push(...late)
+      return deps.openRing(options, run)
+    },
+  }
+  const attempts = createAttempts(model, { request }, growing)
+  await attempts.open(signal)
+  attempts.worked()
+  for (const name of ['p0', 'p1', 'n0', 'n1']) dead.add(name)
+  attempts.failed(brokenAt(0, 'CIRCUIT_BROKEN'))
+  const { chain } = await attempts.open(signal)
+  expect(chain.hops.map(({ address }) => address)).toEqual(['n2'])
+  expect(tried).toEqual(['p0', 'p1', 'p0', 'p1', 'n0', 'n1', 'n2'])
+})
