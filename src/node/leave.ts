@@ -5,7 +5,6 @@ import type { LayerService } from './layer-service.ts'
 import type { NodeParts } from './parts.ts'
 
 const LOOK_MS = 50
-const QUIET_MS = 2_000
 
 /**
  * Before a node stops: it takes nothing new and tells the swarm that it leaves. Entries that find other holders move their
@@ -21,5 +20,6 @@ export async function leaveInOrder(
   await idle.clear()
   await service.pause('it is stopping')
   const deadlineMs = performance.now() + pipelineLimits.leaveMs
-  while (isInUse(parts, QUIET_MS) && !signal.aborted && performance.now() < deadlineMs) await sleep(LOOK_MS, signal)
+  while (isInUse(parts, pipelineLimits.quietMs) && !signal.aborted && performance.now() < deadlineMs)
+    await sleep(LOOK_MS, signal)
 }
