@@ -11,15 +11,15 @@ const LOOK_MS = 50
  * answers there; those that find none have theirs finished here, for `leaveMs` at most. Its own answers finish, too.
  */
 export async function leaveInOrder(
-  parts: Pick<NodeParts, 'hops' | 'generations' | 'idle'>,
-  service: Pick<LayerService, 'pause'>,
+  parts: Pick<NodeParts, 'hops' | 'generations' | 'idle' | 'onion'>,
+  service: Pick<LayerService, 'leave'>,
   signal: AbortSignal,
 ): Promise<void> {
-  const { generations, idle } = parts
+  const { generations, idle, onion } = parts
   generations.refuse()
   await idle.clear()
-  await service.pause('it is stopping')
+  await service.leave()
   const deadlineMs = performance.now() + pipelineLimits.leaveMs
-  while (isInUse(parts, pipelineLimits.quietMs) && !signal.aborted && performance.now() < deadlineMs)
-    await sleep(LOOK_MS, signal)
+  const isNeeded = () => isInUse(parts, pipelineLimits.quietMs) || onion.relaying(pipelineLimits.quietMs) > 0
+  while (isNeeded() && !signal.aborted && performance.now() < deadlineMs) await sleep(LOOK_MS, signal)
 }

@@ -64,7 +64,7 @@ export interface Attempts {
   ): Promise<OpenedChain | undefined>
   /** Nothing on its way has failed lately. */
   isSound(opened: OpenedChain): boolean
-  /** Addresses of hops on the way in use that are about to leave. */
+  /** Addresses of hops on the way in use, relays included, that are about to leave. */
   leaving(): ReadonlySet<string>
   /** The chain opened last has failed. Throws the error itself when another way would not help, or when it is enough. */
   failed(error: unknown): void
@@ -181,7 +181,11 @@ class RouteAttempts implements Attempts {
       const penaltyMs = (from: string | null, to: string | null) => this.#exclusions.penaltyMs(from, to) + shared(to)
       const plan = this.#planWith({ penaltyMs, penalised: undefined, excluded: without })
       const hops = plan.route?.hops ?? []
-      const isOther = hops.some(({ holder }) => !inUse.has(holder.address))
+      // Where only a relay leaves, the same hops may compute again.
+      const isOther =
+        without === undefined
+          ? hops.some(({ holder }) => !inUse.has(holder.address))
+          : !stopsOf(plan).some((address) => without.has(address))
       const roomTokens = roomy ? plan.maxContext * pipelineLimits.spareRoom : 0
       if (hops.some(({ holder }) => holder.freeKvTokens < roomTokens)) return undefined
       if (!isOther || !this.#isSoundPlan(plan)) return undefined
@@ -202,7 +206,10 @@ class RouteAttempts implements Attempts {
     if (hops.length === 0) return new Set()
     const { modelId, recipe } = this.#model
     const states = new Map(this.#deps.holders(modelId, recipe).map(({ address, state }) => [address, state]))
-    return new Set(hops.map(({ holder }) => holder.address).filter((address) => states.get(address) === 'draining'))
+    const leaving = hops.map(({ holder }) => holder.address).filter((address) => states.get(address) === 'draining')
+    const { front, back } = this.#plan?.ends ?? {}
+    const relays = [front ?? [], back ?? []].flat().filter((address) => this.#deps.privacy?.isLeaving?.(address))
+    return new Set([...leaving, ...relays])
   }
 
   failed(error: unknown): void {

@@ -2,7 +2,7 @@ import { type Clock, systemClock } from '../base/clock.ts'
 import { pipelineLimits } from '../base/limits.ts'
 import type { ModelEnds } from '../shard/ends.ts'
 import type { Attempts } from './attempts.ts'
-import type { OpenedChain } from './entry.ts'
+import { type OpenedChain, stopsOf } from './entry.ts'
 import type { HeldChain } from './held-chain.ts'
 import { sendRows } from './send-rows.ts'
 
@@ -126,8 +126,8 @@ class SecondChain implements Standby {
 
   /** The replay runs beside the answer; what is said meanwhile is a few ids, which the first step afterwards brings. */
   async #move({ ids }: HeldChain, leaving: ReadonlySet<string>): Promise<void> {
-    const spareLeaves = this.#held?.opened.plan.route?.hops.some(({ holder }) => leaving.has(holder.address))
-    if (this.#held === undefined || spareLeaves === true) {
+    const spareLeaves = this.#held !== undefined && stopsOf(this.#held.opened.plan).some((each) => leaving.has(each))
+    if (this.#held === undefined || spareLeaves) {
       await this.#held?.opened.chain.close()
       this.#held = undefined
       await this.#build(leaving)

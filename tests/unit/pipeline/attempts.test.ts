@@ -330,3 +330,28 @@ test('a way that had failed and is tried again is none of the five', async () =>
   expect(chain.hops.map(({ address }) => address)).toEqual(['n2'])
   expect(tried).toEqual(['p0', 'p1', 'p0', 'p1', 'n0', 'n1', 'n2'])
 })
+
+test('when only a relay leaves, the same hop computes again behind another one', async () => {
+  const leaving = new Set<string>()
+  const place = (address: string) => ({ address, family: [], networks: [] })
+  const relays = ['r0', 'r1', 'r2'].map((address) => ({ ...place(address), computes: false }))
+  const { deps, tried } = createNetwork([holder('a', 0, 8)])
+  const privacy: EntryDeps['privacy'] = {
+    trusted: new Set(),
+    guards: () => relays.filter(({ address }) => !leaving.has(address)).slice(0, 2),
+    placeOf: place,
+    mayShare: false,
+    isLeaving: (address) => leaving.has(address),
+  }
+  const guarded = { ...request, profile: 'guarded' as const }
+  const attempts = createAttempts(model, { request: guarded }, { ...deps, privacy })
+  await attempts.open(signal)
+  expect(attempts.leaving()).toEqual(new Set())
+  const [first = ''] = tried[0]?.split(' ') ?? []
+  leaving.add(first)
+  expect(attempts.leaving()).toEqual(leaving)
+  expect(await attempts.beside(signal, { without: leaving })).toBeDefined()
+  expect(tried).toHaveLength(2)
+  expect(tried[1]?.split(' ')).toEqual(expect.arrayContaining(['a', 'r2']))
+  expect(tried[1]).not.toContain(first)
+})
