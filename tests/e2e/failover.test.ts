@@ -155,6 +155,21 @@ test.each(['drain', 'stop'])(
   },
 )
 
+test('drain says what is in use still when it has waited long enough', async () => {
+  const long = ['--ignore-end', '--max-tokens', '1800', '--temperature', '0']
+  const ask = swarm.sandbox.track(spawnCli(['ask', 'Tell a story.', ...swarm.as('entry'), ...long]))
+  await eventually(async () => expect(ask.stdout.length).toBeGreaterThan(100))
+  const home = ['--home', swarm.sandbox.home('first')]
+  const { code, stderr } = await runCli(['drain', ...home, '--wait-ms', '0'])
+  ask.kill('SIGINT')
+  expect({ code, stderr }).toEqual({
+    code: 5,
+    stderr: expect.stringMatching(/in use here\. \(DEADLINE\)/),
+  })
+  await ask.ended
+  await runJson(['resume', ...home])
+})
+
 test('SIGKILL of the entry: after a restart --resume goes on with the same bytes', async () => {
   const ask = swarm.sandbox.track(spawnCli(['ask', 'Tell a story.', ...swarm.as('entry'), ...HOW]))
   await busyTwin()
