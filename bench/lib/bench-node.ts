@@ -55,7 +55,7 @@ export async function createBenchNode(keysFolder: string, layers?: BenchLayers):
   const hops = createHopServer()
   if (layers !== undefined) hops.serve(layers)
   const onion = createOnionService(
-    { identity, network: 'bench', relay: true, lan: true, published: () => true },
+    { identity, network: 'bench', relay: () => true, lan: true, published: () => true },
     { transport: peer, compute: hops, clock: systemClock, logger: silentLogger },
   )
   await peer.start()

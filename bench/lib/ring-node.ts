@@ -57,7 +57,7 @@ export async function createRingNode(
   const limits = { relayBytesPerS: 1e12, relayBurstBytes: 1e12, relayTotal: unlimited }
   const onion = options.onion
     ? createOnionService(
-        { identity, network: 'bench', relay: true, lan: true, published: () => true, limits },
+        { identity, network: 'bench', relay: () => true, lan: true, published: () => true, limits },
         {
           transport: peer,
           compute: options.computes ? identityLayers : null,

@@ -40,6 +40,7 @@ export const statusBody = z.object({
     .meta({ description: 'Other layers that it is about to hold instead.' }),
   sessions: z.int().meta({ description: 'Held here for others.' }),
   circuits: z.int(),
+  kvBytes: z.int().meta({ description: 'Memory that keys and values take now, also those of answers asked here.' }),
   relay: z
     .object({ on: z.boolean(), circuits: z.int(), most: z.int() })
     .meta({ description: 'Circuits of others that this node forwards now, and how many it would.' }),

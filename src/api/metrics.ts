@@ -22,6 +22,7 @@ export function createMetrics(control: NodeControl, admission: Admission): Metri
   gauge('peers', 'Connected peers.', () => control.status().peers)
   gauge('circuits', 'Circuits through this node.', () => control.status().circuits)
   gauge('hop_sessions', 'Sessions held here for others.', () => control.sessions().length)
+  gauge('kv_bytes', 'Memory that keys and values take now.', () => control.status().kvBytes)
   gauge('hop_decode_steps', 'Decode steps computed for others since the start.', () => control.status().decode.steps)
   gauge('models_complete', 'Known models of which every layer is held.', () => {
     return control.coverage().models.filter(({ complete }) => complete).length

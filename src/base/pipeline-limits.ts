@@ -22,6 +22,8 @@ export const pipelineLimits = {
   transcriptBytes: 32 * 1_048_576,
   /** How long a node that stops lets running answers finish or move: an answer of 512 tokens at 10 a second. */
   leaveMs: 60_000,
+  /** A session that has rested longer belongs to a chat whose user reads, or is a spare one: nobody waits for it. */
+  quietMs: 2_000,
   /** Rows of one answer that are kept for an audit, and the time that an audit may take. */
   auditBytes: 64 * 1_048_576,
   auditMs: 60_000,

@@ -5,6 +5,7 @@ const examples: Readonly<Record<string, readonly [command: string, use: string]>
   plan: ['$0 plan --model Qwen/Qwen3-8B', 'What this machine could hold of a model, and why'],
   start: ['$0 start --detach', 'Take part, in the background'],
   stop: ['$0 stop', 'Leave in order: running answers finish or move'],
+  drain: ['$0 drain', 'Before maintenance: let answers move away, then say that nobody is here any more'],
   pause: ['$0 pause', 'Serve nobody until "$0 resume"'],
   resume: ['$0 resume', 'Serve again'],
   status: ['$0 status --watch', 'What the running node does, again and again'],

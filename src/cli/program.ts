@@ -8,6 +8,7 @@ import { contactsCommand } from './commands/contacts.ts'
 import { coverageCommand } from './commands/coverage.ts'
 import { demoCommand } from './commands/demo.ts'
 import { doctorCommand } from './commands/doctor.ts'
+import { drainCommand } from './commands/drain.ts'
 import { idCommand } from './commands/id.ts'
 import { inviteCommand, joinCommand, networkCommand } from './commands/join.ts'
 import { keysCommand } from './commands/keys.ts'
@@ -36,6 +37,7 @@ const commands = [
   planCommand,
   startCommand,
   stopCommand,
+  drainCommand,
   pauseCommand,
   resumeCommand,
   statusCommand,

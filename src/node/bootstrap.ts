@@ -70,7 +70,7 @@ export async function runBootstrap(
     { peer, identity, clock: systemClock, logger },
   )
   const onion = createOnionService(
-    { identity, network: network.version, relay: true, lan: true, published: () => true },
+    { identity, network: network.version, relay: () => true, lan: true, published: () => true },
     { transport: peer, compute: null, clock: systemClock, logger },
   )
   let http: { url: string; close(): void } | undefined

@@ -101,6 +101,7 @@ function status(parts: ServingParts): StatusBody {
       most: config.network.relayCircuits,
     },
     circuits: onion.stats().relayCircuits + onion.stats().computeCircuits,
+    kvBytes: models.reduce((sum, { layers }) => sum + (layers?.runner.memory().kvBytes ?? 0), 0),
     decode: hops.decode,
     rssBytes: process.memoryUsage.rss(),
     health: health(parts, peerIds.size),

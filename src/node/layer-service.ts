@@ -33,6 +33,8 @@ export interface LayerService {
   readonly paused: string | null
   /** No new sessions, and the swarm is told; running ones go on. null: serve again. */
   pause(reason: string | null): Promise<void>
+  /** The same before a stop, for circuits that only pass here, too. For good. */
+  leave(): Promise<void>
   /**
    * Puts what `entry` says now in the place of what is held of that model. Sessions and answers that use the old layers
    * finish first, for at most two minutes; then their entries take another route. Throws what loading throws.
@@ -55,6 +57,7 @@ class Service implements LayerService {
   readonly #leaving = new Set<LoadedModel>()
   readonly #away: AwayModel[] = []
   #paused: string | null = null
+  #relays = true
 
   constructor(parts: NodeParts, home: Home, logger: Logger) {
     this.#parts = parts
@@ -87,7 +90,7 @@ class Service implements LayerService {
     const { config, swarm, peer, guest } = this.#parts
     if (guest) return
     const reachability = peer.reachability().word
-    const relay = config.network.relay && reachability !== 'relayed'
+    const relay = this.#relays && config.network.relay && reachability !== 'relayed'
     const stateOf = (model: LoadedModel): ServingState =>
       this.#paused !== null || this.#leaving.has(model) ? 'draining' : 'online'
     await swarm.publish(servingOf(this.#parts, stateOf), { relay, reachability })
@@ -99,6 +102,13 @@ class Service implements LayerService {
     this.#paused = reason
     this.#parts.hops.accept(reason === null)
     if (changes) await this.publish()
+  }
+
+  async leave(): Promise<void> {
+    this.#relays = false
+    this.#paused = 'it is stopping'
+    this.#parts.hops.accept(false)
+    await this.publish()
   }
 
   isUsed({ name, holding }: LoadedModel): boolean {

@@ -111,7 +111,7 @@ export async function createNode(
   )
   const startedMs = Date.now()
   const scores = createPeerScores(systemClock)
-  const gate: ServiceGate = { paused: () => null }
+  const gate: ServiceGate = { paused: () => null, leaving: false }
   const events = createEventLog({ startedMs })
   const sessionsChanged = createSignal()
   const hops = createHopServer({ onSessions: sessionsChanged.fire })
@@ -126,7 +126,7 @@ export async function createNode(
     {
       identity,
       network: network.version,
-      relay: !guest && config.network.relay,
+      relay: () => !guest && config.network.relay && !gate.leaving,
       lan: true,
       published: () => !guest,
       limits: relayingLimits(config.network),
@@ -180,6 +180,8 @@ function leavingOf(peers: ReturnType<SwarmView['peers']>): ReadonlySet<string> {
 /** Why this node serves nobody now; null: it does. Known only once the layers are looked after. */
 interface ServiceGate {
   paused: () => string | null
+  /** It is about to stop: nothing new passes here either. */
+  leaving: boolean
 }
 
 /** Answers over circuits: no sooner than there is a model, and not while the owner has paused. */
@@ -244,6 +246,7 @@ function assemble(
     waitForCoverage: (name, run) => waitForCoverage(parts, name, run),
     async leave(signal) {
       await care.stop()
+      deps.gate.leaving = true
       await leaveInOrder(parts, service, signal)
     },
     stop() {

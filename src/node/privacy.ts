@@ -63,6 +63,8 @@ export async function createPrivacy(
       const peer = swarm.peers().find((each) => each.address === address)
       return peer === undefined ? { address, family: [], networks: [] } : placeOf(peer)
     },
+    // Whoever has gone already is no concern of ours: its circuits have ended.
+    isLeaving: (address) => swarm.peers().find((peer) => peer.address === address)?.relay === false,
     flush: () => saving,
   }
 }

@@ -11,6 +11,8 @@ export interface TableCircuit {
   readonly peer: string
   readonly trusted: boolean
   readonly phase: CircuitPhase
+  /** Since its last frame. */
+  readonly quietMs: number
   destroy(reason: string): void
 }
 
@@ -28,6 +30,8 @@ export interface CircuitTable {
   /** A circuit from this peer is set up. */
   isUseful(peer: string): boolean
   count(phase: CircuitPhase, peer?: string): number
+  /** Of a phase, those on which a frame came within `quietMs`. */
+  inUse(phase: CircuitPhase, quietMs: number): number
   /** Counts the bytes that wait in `circuit`; beyond the caps the circuit with the oldest byte is destroyed. */
   meter(circuit: TableCircuit): QueueMeter
   counts(): CircuitCounts
@@ -84,6 +88,8 @@ export function createCircuitTable(limits: OnionLimits, clock: Clock): CircuitTa
     inGoodStanding: (peer) => goodStanding.has(peer),
     isUseful: (peer) => [...circuits.keys()].some((circuit) => circuit.peer === peer && !BEGINNING.has(circuit.phase)),
     count,
+    inUse: (phase, quietMs) =>
+      [...circuits.keys()].filter((circuit) => circuit.phase === phase && circuit.quietMs < quietMs).length,
     meter: (circuit) => ({
       add(bytes) {
         const waiting = circuits.get(circuit)

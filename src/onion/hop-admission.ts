@@ -78,7 +78,7 @@ function decide(
   if (asker.ringEnd !== undefined) return message.role === 'relay' ? ours : refusal('REJECT')
   if (table.count('half-open') >= limits.halfOpen) return refusal('BUSY')
   if (message.role === 'relay') {
-    if (!context.options.relay) return refusal('REJECT')
+    if (!context.options.relay()) return refusal('REJECT')
     const full = table.count('relay') >= limits.relayCircuits
     const tooMany = !asker.trusted && table.count('relay', asker.peer) >= limits.relayPeerCircuits
     return full || tooMany ? refusal('BUSY') : ours

@@ -66,6 +66,10 @@ class HopCircuit {
     this.#lastFrameMs = context.clock.monotonicMs()
   }
 
+  get quietMs(): number {
+    return this.#context.clock.monotonicMs() - this.#lastFrameMs
+  }
+
   start(): void {
     const { table, limits, timers } = this.#context
     const { link } = this.#predecessor

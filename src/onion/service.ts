@@ -38,6 +38,8 @@ export interface OnionService {
   /** A circuit around one node that answers. Errors: see openAnswerCircuit; LIMIT. */
   openAnswer(hops: readonly HopTarget[], call: { signal: AbortSignal }): Promise<AnswerCircuit>
   stats(): OnionStats
+  /** Circuits of others that pass here and on which a frame came within `quietMs`. */
+  relaying(quietMs: number): number
   /** Ends every circuit and ring and takes no new one. Idempotent. */
   stop(): Promise<void>
 }
@@ -92,6 +94,7 @@ export function createOnionService(options: OnionOptions, deps: OnionDeps): Onio
     },
     openAnswer: (hops, call) => answers.open(hops, call.signal),
     prepareRing: (ringOptions) => ready.prepare(ringOptions),
+    relaying: (quietMs) => context.table.inUse('relay', quietMs),
     stats() {
       const { circuits, queuedBytes } = context.table.counts()
       return {

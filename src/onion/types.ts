@@ -28,8 +28,8 @@ export interface OnionOptions {
   readonly identity: OnionIdentity
   /** VER of the handshake (src/p2p/network.ts, networkVersion): nodes of other networks cannot answer. */
   readonly network: string
-  /** Forwards circuits for others. */
-  readonly relay: boolean
+  /** Forwards circuits for others, now. */
+  relay(): boolean
   /** A local network: private addresses may be dialled for a neighbour that has one itself (protocol.md §3). */
   readonly lan: boolean
   /**

@@ -64,7 +64,7 @@ export interface Attempts {
   ): Promise<OpenedChain | undefined>
   /** Nothing on its way has failed lately. */
   isSound(opened: OpenedChain): boolean
-  /** Addresses of hops on the way in use that are about to leave. */
+  /** Addresses of hops on the way in use, relays included, that are about to leave. */
   leaving(): ReadonlySet<string>
   /** The chain opened last has failed. Throws the error itself when another way would not help, or when it is enough. */
   failed(error: unknown): void
@@ -114,6 +114,9 @@ class RouteAttempts implements Attempts {
   #profile: AskedProfile | undefined
   /** Of the interruption that is being mended. */
   #failures: LlmNodeError[] = []
+  /** Of them those of ways on which nothing had failed; the others were tried only in case it is back. */
+  #routesFailed = 0
+  #isRetry = false
   #sinceMs = 0
   #graceUntilMs: number | undefined
   #suspendedMs: number | undefined
@@ -178,7 +181,11 @@ class RouteAttempts implements Attempts {
       const penaltyMs = (from: string | null, to: string | null) => this.#exclusions.penaltyMs(from, to) + shared(to)
       const plan = this.#planWith({ penaltyMs, penalised: undefined, excluded: without })
       const hops = plan.route?.hops ?? []
-      const isOther = hops.some(({ holder }) => !inUse.has(holder.address))
+      // Where only a relay leaves, the same hops may compute again.
+      const isOther =
+        without === undefined
+          ? hops.some(({ holder }) => !inUse.has(holder.address))
+          : !stopsOf(plan).some((address) => without.has(address))
       const roomTokens = roomy ? plan.maxContext * pipelineLimits.spareRoom : 0
       if (hops.some(({ holder }) => holder.freeKvTokens < roomTokens)) return undefined
       if (!isOther || !this.#isSoundPlan(plan)) return undefined
@@ -199,7 +206,10 @@ class RouteAttempts implements Attempts {
     if (hops.length === 0) return new Set()
     const { modelId, recipe } = this.#model
     const states = new Map(this.#deps.holders(modelId, recipe).map(({ address, state }) => [address, state]))
-    return new Set(hops.map(({ holder }) => holder.address).filter((address) => states.get(address) === 'draining'))
+    const leaving = hops.map(({ holder }) => holder.address).filter((address) => states.get(address) === 'draining')
+    const { front, back } = this.#plan?.ends ?? {}
+    const relays = [front ?? [], back ?? []].flat().filter((address) => this.#deps.privacy?.isLeaving?.(address))
+    return new Set([...leaving, ...relays])
   }
 
   failed(error: unknown): void {
@@ -210,6 +220,8 @@ class RouteAttempts implements Attempts {
     this.#exclusions.add(blameOf(error, stopsOf(plan)))
     if (this.#failures.length === 0) this.#sinceMs = this.#clock.monotonicMs()
     this.#failures.push(error)
+    if (!this.#isRetry) this.#routesFailed++
+    this.#isRetry = false
     // Who waits for somebody tries everybody who comes, however long that takes.
     if (this.#suspendedMs !== undefined) {
       this.#failures.splice(0, this.#failures.length - 1)
@@ -219,18 +231,30 @@ class RouteAttempts implements Attempts {
     const known = typeof start === 'number' && typeof end === 'number'
     const spans = known ? [{ start, end }] : hops.map(({ span }) => span)
     this.#tell({ type: 'failover', reason: error.code, spans })
+    if (!this.#isEnough()) return
+    // When all that is left has failed, coverage is broken, whatever the adverts of the dead say: that is waited for.
+    const { plan: left } = this.#tryPlan()
+    const maySuspend = (this.#options.suspendMs ?? 0) > 0 && (left === undefined || !this.#isSoundPlan(left))
+    if (!maySuspend) throw error
+  }
+
+  /** So many routes, or so long: an interruption ends here, or becomes a wait for somebody. */
+  #isEnough(): boolean {
+    if (this.#failures.length === 0) return false
     const tookMs = this.#clock.monotonicMs() - this.#sinceMs
-    if (this.#failures.length >= pipelineLimits.routesTried || tookMs >= pipelineLimits.recoverMs) throw error
+    return this.#routesFailed >= pipelineLimits.routesTried || tookMs >= pipelineLimits.recoverMs
   }
 
   worked(): void {
     if (!this.#proven && this.#plan !== undefined) this.#exclusions.worked(stopsOf(this.#plan))
     this.#proven = true
+    this.#isRetry = false
     if (this.#suspendedMs !== undefined) this.#tell({ type: 'continued' })
     this.#suspendedMs = undefined
     this.#graceUntilMs = undefined
     if (this.#failures.length === 0) return
     this.#failures = []
+    this.#routesFailed = 0
     this.#lastResorts.clear()
   }
 
@@ -245,6 +269,7 @@ class RouteAttempts implements Attempts {
       const nextChange = this.#deps.nextChange?.(AbortSignal.any([signal, changed.signal])) ?? new Promise(() => {})
       try {
         const { plan, gap } = this.#tryPlan()
+        this.#isRetry = false
         if (plan !== undefined && this.#isGood(plan)) return { plan }
         if (this.#failures.length === 0 && this.#pinned === undefined) throw gap
         const nowMs = this.#clock.monotonicMs()
@@ -252,8 +277,11 @@ class RouteAttempts implements Attempts {
         const graceMs = this.#graceUntilMs - nowMs
         const way = plan === undefined ? '' : stopsOf(plan).join(' ')
         const isNew = plan !== undefined && !this.#lastResorts.has(way)
-        if (isNew) {
+        // After enough ways no more of those that failed, until it is a wait: that one tries them now and then.
+        const mayRetry = this.#suspendedMs !== undefined || !this.#isEnough()
+        if (isNew && mayRetry) {
           this.#lastResorts.add(way)
+          this.#isRetry = true
           const limitMs = this.#suspendedMs === undefined ? pipelineLimits.gapGraceMs : pipelineLimits.suspendedTryMs
           return { plan, limitMs }
         }

@@ -18,6 +18,8 @@ export interface Privacy {
   readonly trusted: ReadonlySet<string>
   /** The user allows hops of one family or network on one circuit. */
   readonly mayShare: boolean
+  /** Whether this relay is about to leave. */
+  isLeaving?(address: string): boolean
   /** Rings keep a steady beat of so many ms, and nothing is guessed ahead, since that shows in the size of frames. */
   readonly cadenceMs?: number
 }

@@ -72,7 +72,8 @@ export function createIdleChains(deps: { clock?: Clock } = {}): IdleChains {
       timer.unref()
       const each: Idle = { ...held, owner, timer }
       idle.add(each)
-      void held.opened.chain.ended.then(() => remove(each))
+      // Its circuit has ended; layers that are held here keep their memory until they are told.
+      void held.opened.chain.ended.then(() => drop(each))
       let tokens = 0
       for (const { opened } of idle) tokens += opened.chain.maxContext
       for (const oldest of idle) {

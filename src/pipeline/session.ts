@@ -177,22 +177,25 @@ class ChainSession implements Session {
     })
     const isFirst = !this.#answered
     let other: HeldChain | undefined
+    let winner: HeldChain | undefined
     try {
       const computed = await raceRows(on(inUse), {
         lateMs: !hedge || standby === undefined ? undefined : isFirst ? 0 : this.#pace.p95(),
         second: async () => {
-          other = await standby?.second(either)
-          return other === undefined ? undefined : on(other)
+          const second = await standby?.second(either)
+          if (second === undefined) return undefined
+          // It may have been built while the first one won: then nobody else closes it.
+          if (over.signal.aborted) return void (await second.opened.chain.close())
+          other = second
+          return on(second)
         },
         limitMs: isFirst ? patience?.firstTokenMs : patience?.tokenMs,
       })
-      if (computed.by === inUse) await other?.opened.chain.close()
+      winner = computed.by
       return computed
-    } catch (error) {
-      await other?.opened.chain.close()
-      throw error
     } finally {
       over.abort(OVER)
+      if (other !== winner) await other?.opened.chain.close()
     }
   }
 

@@ -2,7 +2,7 @@ import { type Clock, systemClock } from '../base/clock.ts'
 import { pipelineLimits } from '../base/limits.ts'
 import type { ModelEnds } from '../shard/ends.ts'
 import type { Attempts } from './attempts.ts'
-import type { OpenedChain } from './entry.ts'
+import { type OpenedChain, stopsOf } from './entry.ts'
 import type { HeldChain } from './held-chain.ts'
 import { sendRows } from './send-rows.ts'
 
@@ -82,6 +82,9 @@ class SecondChain implements Standby {
   }
 
   async second(signal: AbortSignal): Promise<HeldChain | undefined> {
+    await this.#building
+    // The race is over: the spare one stays for the next time.
+    if (signal.aborted) return undefined
     const held = await this.take()
     if (held !== undefined) return held
     const opened = await this.#deps.attempts.beside(signal)
@@ -113,15 +116,18 @@ class SecondChain implements Standby {
     if (signal.aborted) return opened.chain.close()
     const held = { opened, ids: [], openedMs: this.#clock.monotonicMs() }
     this.#held = held
-    void opened.chain.ended.then(() => {
-      if (this.#held === held) this.#held = undefined
+    void opened.chain.ended.then(async () => {
+      if (this.#held !== held) return
+      this.#held = undefined
+      // The circuit has gone; layers that are held here keep their memory until they are told.
+      await opened.chain.close()
     })
   }
 
   /** The replay runs beside the answer; what is said meanwhile is a few ids, which the first step afterwards brings. */
   async #move({ ids }: HeldChain, leaving: ReadonlySet<string>): Promise<void> {
-    const spareLeaves = this.#held?.opened.plan.route?.hops.some(({ holder }) => leaving.has(holder.address))
-    if (this.#held === undefined || spareLeaves === true) {
+    const spareLeaves = this.#held !== undefined && stopsOf(this.#held.opened.plan).some((each) => leaving.has(each))
+    if (this.#held === undefined || spareLeaves) {
       await this.#held?.opened.chain.close()
       this.#held = undefined
       await this.#build(leaving)

@@ -19,6 +19,8 @@ export interface CliOptions {
   readonly env?: NodeJS.ProcessEnv
   /** Words before the command itself, for example `ip netns exec NAME`. */
   readonly prefix?: readonly string[]
+  /** Whatever hangs ends after so many ms, so that a failed test leaves nothing behind; default: two minutes. */
+  readonly lifeMs?: number
 }
 
 export interface CliProcess {
@@ -33,10 +35,9 @@ export interface CliProcess {
   kill(signal: NodeJS.Signals): void
 }
 
-/** Whatever hangs ends here, so that a failed test leaves nothing behind. */
 const LIFE_MS = 120_000
 
-export function spawnCli(args: readonly string[], { env, prefix = [] }: CliOptions = {}): CliProcess {
+export function spawnCli(args: readonly string[], { env, prefix = [], lifeMs = LIFE_MS }: CliOptions = {}): CliProcess {
   const [command = process.execPath, ...rest] = [...prefix, process.execPath, entryPoint, ...args]
   // Settings of whoever runs the tests must not change what the command does.
   const clean = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('LLM_NODE_')))
@@ -51,7 +52,7 @@ export function spawnCli(args: readonly string[], { env, prefix = [] }: CliOptio
     output.stderr += chunk
   })
   let over = false
-  const timer = setTimeout(() => child.kill('SIGKILL'), LIFE_MS)
+  const timer = setTimeout(() => child.kill('SIGKILL'), lifeMs)
   const ended = new Promise<CliResult>((resolve) => {
     child.once('close', (code) => {
       clearTimeout(timer)

@@ -2,7 +2,9 @@
 import { readdir, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
-import type { AskResult, StatusBody } from '../../src/api/types.ts'
+import type { AskEvent, AskResult, GenerationBody, StatusBody } from '../../src/api/types.ts'
+import { connectAdmin } from '../../src/node/admin-client.ts'
+import { locateHome } from '../../src/node/home.ts'
 import { runCli, runJson, type StartedNode, spawnCli } from './cli.ts'
 import { createSwarm, eventually, oneThread, type Swarm } from './swarm.ts'
 
@@ -87,6 +89,85 @@ test('SIGTERM: the node says that it leaves, the answer moves, and nothing of it
   const result = JSON.parse(stdout) as AskResult
   expect(result).toMatchObject({ text, tokens, logitsSha256, finishReason, failovers: 0, exact: true })
   expect(result.hops.map(({ address }) => address)).not.toContain(nodes.get(busy)?.address)
+})
+
+/** An answer through the running entry: what comes of it, and the longest wait between two of its pieces. */
+async function told(): Promise<{ events: AskEvent[]; result: AskResult; gapMs: number }> {
+  const admin = await connectAdmin(locateHome(swarm.sandbox.home('entry'), {}))
+  const how = { temperature: 0.5, seed: 4, ignoreEnd: true, maxTokens: 600, logitsDigest: true }
+  const events: AskEvent[] = []
+  let lastMs: number | undefined
+  let gapMs = 0
+  for await (const event of admin.ask({ prompt: 'Tell a story.', ...how }, AbortSignal.timeout(60_000))) {
+    events.push(event)
+    if (event.type !== 'text') continue
+    gapMs = Math.max(gapMs, performance.now() - (lastMs ?? performance.now()))
+    lastMs = performance.now()
+  }
+  const last = events.at(-1)
+  if (last?.type !== 'done') throw new Error(`it ended with ${JSON.stringify(last)}`)
+  return { events, result: last.result, gapMs }
+}
+
+function expectUnseen({ events, result, gapMs }: Awaited<ReturnType<typeof told>>): void {
+  const { text, tokens, logitsSha256, finishReason } = undisturbed
+  expect(result).toMatchObject({ text, tokens, logitsSha256, finishReason, failovers: 0, exact: true })
+  const types = new Set(events.map(({ type }) => type))
+  expect([...types].filter((type) => ['failover', 'suspended', 'interrupted'].includes(type))).toEqual([])
+  expect(gapMs).toBeLessThan(RESUME_MS)
+}
+
+test('drain: the answer moves unseen, the node stays, serves nobody, and serves again after resume', async () => {
+  const answer = told()
+  const busy = await busyTwin()
+  const home = ['--home', swarm.sandbox.home(busy)]
+  expect(await runJson(['drain', ...home])).toMatchObject({ drained: true })
+  const { generations } = await swarm.get<{ generations: GenerationBody[] }>('entry', '/api/generations')
+  // It did not just wait for the end.
+  expect(generations[0]?.state).toBe('running')
+  const found = await answer
+  expectUnseen(found)
+  expect(found.result.hops.map(({ address }) => address)).not.toContain(nodes.get(busy)?.address)
+  expect(nodes.get(busy)?.over).toBe(false)
+  // A drain is for a while: a start serves again, as the configuration says.
+  expect((await runJson<{ value: boolean }>(['config', 'get', 'care.paused', ...home])).value).toBe(false)
+  const other = busy === 'twin' ? 'middle' : 'twin'
+  const next = await told()
+  expect(next.result.hops.map(({ address }) => address)).toContain(nodes.get(other)?.address)
+  expect(await runJson(['resume', ...home])).toMatchObject({ running: true, paused: null })
+})
+
+test.each(['drain', 'stop'])(
+  '%s where nobody else holds the layers: the answer ends there, a new one finds nobody',
+  async (verb) => {
+    const answer = told()
+    await busyTwin()
+    const home = ['--home', swarm.sandbox.home('first')]
+    const leaving = runJson<object>([verb, ...home])
+    await eventually(async () => {
+      const refused = await runCli(['ask', 'Anything?', ...swarm.as('entry'), '--wait-ms', '0', '--max-tokens', '1'])
+      expect(refused.stderr).toContain('(COVERAGE_GAP)')
+    })
+    expectUnseen(await answer)
+    expect(await leaving).toMatchObject(verb === 'drain' ? { drained: true } : { stopped: true })
+    expect(nodes.get('first')?.over).toBe(verb === 'stop')
+    if (verb === 'drain') await runJson(['resume', ...home])
+  },
+)
+
+test('drain says what is in use still when it has waited long enough', async () => {
+  const long = ['--ignore-end', '--max-tokens', '1800', '--temperature', '0']
+  const ask = swarm.sandbox.track(spawnCli(['ask', 'Tell a story.', ...swarm.as('entry'), ...long]))
+  await eventually(async () => expect(ask.stdout.length).toBeGreaterThan(100))
+  const home = ['--home', swarm.sandbox.home('first')]
+  const { code, stderr } = await runCli(['drain', ...home, '--wait-ms', '0'])
+  ask.kill('SIGINT')
+  expect({ code, stderr }).toEqual({
+    code: 5,
+    stderr: expect.stringMatching(/in use here\. \(DEADLINE\)/),
+  })
+  await ask.ended
+  await runJson(['resume', ...home])
 })
 
 test('SIGKILL of the entry: after a restart --resume goes on with the same bytes', async () => {

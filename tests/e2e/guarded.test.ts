@@ -76,6 +76,23 @@ test('peers says what the entry has seen of each itself, and nothing of those it
   expect(seen.peers.every(({ score }) => score === null)).toBe(true)
 })
 
+test('a relay that stops in the middle: nothing of it is visible', async () => {
+  const answer = ask()
+  const victim = (await running())[0] ?? ''
+  nodes.get(victim)?.kill('SIGTERM')
+  const [{ code, stdout, stderr }, left] = await Promise.all([answer.ended, nodes.get(victim)?.ended])
+  expect({ code, stderr, left: left?.code }).toEqual({ code: 0, stderr: '', left: 0 })
+  const { text, tokens, logitsSha256 } = undisturbed
+  const result = JSON.parse(stdout) as AskResult
+  expect(result).toMatchObject({ text, tokens, logitsSha256, profile: 'guarded', exact: true, failovers: 0 })
+  const restarted = await swarm.start(victim)
+  nodes.set(victim, restarted)
+  await eventually(async () => {
+    const { peers } = await swarm.get<{ peers: PeerBody[] }>('entry', '/api/peers')
+    expect(peers.filter(({ connected }) => connected).map(({ address }) => address)).toContain(restarted.address)
+  }, 30_000)
+})
+
 test('a relay that is killed in the middle: the same answer, still guarded', async () => {
   const answer = ask()
   const busy = await running()

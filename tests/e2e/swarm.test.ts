@@ -71,6 +71,21 @@ test('as text: the answer on stdout, everything else on stderr', async () => {
   expect(stderr).toMatch(/layers 0-3 at \S+, 4-7 at \S+, 8-11 at \S+; 34 tokens.*, direct, exact\n$/)
 })
 
+test('--explain: the route as it was chosen, with the reasons and the estimate, as text and as JSON', async () => {
+  const ask = ['ask', question, ...swarm.as('entry'), ...oneThread, '--temperature', '0', '--explain']
+  const { code, stdout, stderr } = await runCli(ask)
+  expect({ code, stdout }).toEqual({ code: 0, stdout: `${expected.answer}\n` })
+  const lines = stderr.trimEnd().split('\n').slice(-4)
+  for (const [index, layers] of ['0-3', '4-7', '8-11'].entries()) {
+    const line = `^ {2}layers ${layers} \\S+, [0-9.]+ ms a token, [0-9.]+ ms to it: alone in holding ${layers}$`
+    expect(lines[index]).toMatch(new RegExp(line))
+  }
+  expect(lines[3]).toMatch(/^ {2}estimate: [0-9.]+ tokens\/s over this route$/)
+  const { hops, estimate } = await runJson<AskResult>(ask)
+  expect(hops.map(({ reason }) => reason)).toEqual(['0-3', '4-7', '8-11'].map((layers) => `alone in holding ${layers}`))
+  expect(estimate).toMatchObject({ solo: null, split: expect.any(Number) })
+})
+
 test('status, peers and coverage tell the same story everywhere', async () => {
   const home = ['--home', swarm.sandbox.home('node2')]
   await eventually(async () => {

@@ -55,8 +55,11 @@ export async function createSwarm(options: CliOptions = {}): Promise<Swarm> {
     },
     async expectIdle(names, withinMs) {
       await eventually(async () => {
-        const found = await Promise.all(names.map((name) => swarm.get<StatusBody>(name, '/api/status')))
-        const busy = found.filter(({ sessions, circuits }) => sessions + circuits > 0)
+        const busy: object[] = []
+        for (const name of names) {
+          const { sessions, circuits, kvBytes } = await swarm.get<StatusBody>(name, '/api/status')
+          if (sessions + circuits + kvBytes > 0) busy.push({ name, sessions, circuits, kvBytes })
+        }
         if (busy.length > 0) throw new Error(`not idle: ${JSON.stringify(busy)}`)
       }, withinMs)
     },

@@ -127,7 +127,7 @@ async function startOnion(
   let onion: OnionService | undefined
   const peer = await startPeer(cleanup, {}, async (node, identity) => {
     onion = createOnionService(
-      { identity, network: 'test', relay: true, lan: true, published: () => true, limits },
+      { identity, network: 'test', relay: () => true, lan: true, published: () => true, limits },
       around({ transport: node, compute, clock: systemClock, logger: silentLogger }),
     )
   })

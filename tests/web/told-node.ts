@@ -70,6 +70,7 @@ function statusOf(peers: readonly PeerBody[]) {
       peers: peers.length,
       sessions: 0,
       circuits: 0,
+      kvBytes: 0,
       rssBytes: 2e8,
       health: [],
       paused: null,

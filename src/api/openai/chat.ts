@@ -13,7 +13,7 @@ import { nodeFieldsOf, resolveTarget, runOf, samplingOf, stopsOf, type Target, u
 import { account, type OpenAiParts, readBody, type Visit, visit } from './parts.ts'
 import { createReasoningSplitter } from './reasoning.ts'
 import { dataLine, doneLine } from './sse.ts'
-import { streamAnswer } from './stream-answer.ts'
+import { streamAnswer, wholeAnswer } from './stream-answer.ts'
 
 type AnswerHead = Pick<ChatCompletion, 'id' | 'created' | 'model' | 'system_fingerprint'>
 
@@ -37,8 +37,9 @@ export async function chatCompletions(c: ApiContext, parts: OpenAiParts): Promis
     ...runOf(body),
   }
   const visited = await visit(c, parts, call)
-  if (body.stream !== true) return c.json(await readWhole({ c, parts, body, visited, head }))
-  return streamAnswer({ c, parts, visited }, streamLines({ c, parts, body, visited, head }))
+  const reading = { c, parts, body, visited, head }
+  if (body.stream !== true) return wholeAnswer(reading, () => readWhole(reading))
+  return streamAnswer(reading, streamLines(reading))
 }
 
 function headOf(parts: OpenAiParts, { fingerprint }: Target, model: string): AnswerHead {
@@ -56,7 +57,7 @@ function messagesOf({ messages }: ChatRequestBody) {
 }
 
 async function readWhole({ c, parts, body, visited, head }: ReadOptions): Promise<ChatCompletion> {
-  const { opened, leave } = visited
+  const { opened } = visited
   const splitter = createReasoningSplitter(opened.route.thinking)
   const whole = { reasoning: '', content: '' }
   const tokens: AnswerToken[] = []
@@ -65,15 +66,11 @@ async function readWhole({ c, parts, body, visited, head }: ReadOptions): Promis
     whole.reasoning += part.reasoning
     whole.content += part.content
   }
-  try {
-    for await (const event of opened.events) {
-      if (event.type === 'text') {
-        add(splitter.push(event.text))
-        tokens.push(...(event.tokens ?? []))
-      } else if (event.type === 'done') result = event.result
-    }
-  } finally {
-    await leave()
+  for await (const event of opened.events) {
+    if (event.type === 'text') {
+      add(splitter.push(event.text))
+      tokens.push(...(event.tokens ?? []))
+    } else if (event.type === 'done') result = event.result
   }
   add(splitter.flush())
   if (result === undefined) throw new Error('The generation ended without a result.')

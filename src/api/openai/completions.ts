@@ -11,7 +11,7 @@ import {
 import { nodeFieldsOf, resolveTarget, runOf, samplingOf, stopsOf, usageOf } from './generation.ts'
 import { account, type OpenAiParts, readBody, type Visit, visit } from './parts.ts'
 import { dataLine, doneLine } from './sse.ts'
-import { streamAnswer } from './stream-answer.ts'
+import { streamAnswer, wholeAnswer } from './stream-answer.ts'
 
 type AnswerHead = Pick<TextCompletion, 'id' | 'object' | 'created' | 'model' | 'system_fingerprint'>
 
@@ -44,8 +44,9 @@ export async function completions(c: ApiContext, parts: OpenAiParts): Promise<Re
     ...runOf(body),
   }
   const visited = await visit(c, parts, call)
-  if (body.stream !== true) return c.json(await readWhole({ c, parts, body, visited, head }))
-  return streamAnswer({ c, parts, visited }, streamLines({ c, parts, body, visited, head }))
+  const reading = { c, parts, body, visited, head }
+  if (body.stream !== true) return wholeAnswer(reading, () => readWhole(reading))
+  return streamAnswer(reading, streamLines(reading))
 }
 
 function echoOf({ echo, prompt }: CompletionRequestBody): string {
@@ -53,19 +54,15 @@ function echoOf({ echo, prompt }: CompletionRequestBody): string {
 }
 
 async function readWhole({ c, parts, body, visited, head }: ReadOptions): Promise<TextCompletion> {
-  const { opened, leave } = visited
+  const { opened } = visited
   let text = echoOf(body)
   const tokens: AnswerToken[] = []
   let result: AskResult | undefined
-  try {
-    for await (const event of opened.events) {
-      if (event.type === 'text') {
-        text += event.text
-        tokens.push(...(event.tokens ?? []))
-      } else if (event.type === 'done') result = event.result
-    }
-  } finally {
-    await leave()
+  for await (const event of opened.events) {
+    if (event.type === 'text') {
+      text += event.text
+      tokens.push(...(event.tokens ?? []))
+    } else if (event.type === 'done') result = event.result
   }
   if (result === undefined) throw new Error('The generation ended without a result.')
   const usage = usageOf(result)

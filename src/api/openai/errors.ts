@@ -1,7 +1,7 @@
 import type { Context } from 'hono'
 import type { z } from 'zod'
 import { type ErrorCode, LlmNodeError, toLlmNodeError } from '../../base/errors.ts'
-import type { OpenAiErrorBody } from './model-schema.ts'
+import type { InterruptedFields, OpenAiErrorBody } from './model-schema.ts'
 
 export type ErrorStatus = 400 | 401 | 403 | 404 | 405 | 408 | 413 | 429 | 499 | 500 | 503 | 504
 
@@ -44,8 +44,8 @@ export interface OpenAiError {
   readonly body: OpenAiErrorBody
 }
 
-/** Any failure as OpenAI would tell it. What went wrong inside this node is not told to the client. */
-export function toOpenAiError(thrown: unknown): OpenAiError {
+/** Any failure as OpenAI would tell it, with what had come of the answer. What went wrong inside this node is not told. */
+export function toOpenAiError(thrown: unknown, interrupted?: InterruptedFields): OpenAiError {
   const error = toLlmNodeError(thrown)
   const { code, hint = null, meta } = error
   const full = code === 'PEER_REFUSED' && meta.status === 'KV_FULL'
@@ -61,7 +61,7 @@ export function toOpenAiError(thrown: unknown): OpenAiError {
       type: shape.type,
       param,
       code: shape.code === undefined ? code.toLowerCase() : (stringOf(meta.openAiCode) ?? shape.code),
-      llm_node: { code, hint },
+      llm_node: { code, hint, ...(interrupted === undefined ? {} : { interrupted }) },
     }),
   }
 }
@@ -80,8 +80,8 @@ export function openAiErrorBody(error: OpenAiErrorBody['error']): OpenAiErrorBod
   return { error }
 }
 
-export function sendOpenAiError(c: Context, thrown: unknown): Response {
-  const { status, retryAfterS, body } = toOpenAiError(thrown)
+export function sendOpenAiError(c: Context, thrown: unknown, interrupted?: InterruptedFields): Response {
+  const { status, retryAfterS, body } = toOpenAiError(thrown, interrupted)
   if (retryAfterS !== undefined) c.header('retry-after', String(Math.max(1, Math.ceil(retryAfterS))))
   // 499 is no status that a response may have; nobody is left to read it.
   return c.json(body, status === 499 ? 408 : status)

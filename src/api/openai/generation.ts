@@ -5,12 +5,15 @@ import type { GenerationCall, Inference, InferenceEvent, ModelCard, Where } from
 import type { AskResult } from '../types.ts'
 import type { NodeFields, Usage } from './chat-schema.ts'
 import type { NodeWishes } from './fields.ts'
+import type { InterruptedFields } from './model-schema.ts'
 
 /** A generation that has its route: from here on its answer is a success, whatever happens later. */
 export interface OpenedGeneration {
   readonly route: Extract<InferenceEvent, { type: 'route' }>
   /** What follows the route. */
   readonly events: AsyncIterable<InferenceEvent>
+  /** What had come when it ended with an error. */
+  readonly interrupted: InterruptedFields | undefined
   /** Ends it and waits until its KV is free. Idempotent. */
   close(): Promise<void>
 }
@@ -29,9 +32,22 @@ export async function openGeneration(
     await iterator.return?.()
     throw new LlmNodeError('INTERNAL', 'The generation began without a route.')
   }
+  let interrupted: InterruptedFields | undefined
+  const next = async () => {
+    const found = await iterator.next()
+    if (!found.done && found.value.type === 'interrupted') {
+      const { text, tokens, resume } = found.value
+      interrupted = { text, tokens: [...tokens], resume }
+    }
+    return found
+  }
   return {
     route: first.value,
-    events: { [Symbol.asyncIterator]: () => iterator },
+    // Its end is close()'s: whoever stops reading may still want to know what came last.
+    events: { [Symbol.asyncIterator]: () => ({ next }) },
+    get interrupted() {
+      return interrupted
+    },
     async close() {
       await iterator.return?.()
     },

@@ -7,7 +7,6 @@ import { printJson, printLine } from '../output.ts'
 
 export const pauseCommand: CommandModule<GlobalArguments, GlobalArguments> = {
   command: 'pause',
-  aliases: ['drain'],
   describe: 'Serve nobody until llm-node resume; this node can still ask',
   handler: (argv) => change(argv, true),
 }

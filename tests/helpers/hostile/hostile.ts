@@ -169,7 +169,7 @@ async function createGuest(folder: string, facts: VictimFacts) {
     { identity, logger: silentLogger },
   )
   const onion = createOnionService(
-    { identity, network: 'hostile', relay: false, lan: true, published: () => false },
+    { identity, network: 'hostile', relay: () => false, lan: true, published: () => false },
     { transport: peer, compute: null, clock: systemClock, logger: silentLogger },
   )
   await peer.start()

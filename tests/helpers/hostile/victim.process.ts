@@ -48,7 +48,7 @@ const transport: CircuitTransport = {
   onLink: (handler) => peer.onLink((link) => handler(strange(link))),
 }
 const onion = createOnionService(
-  { identity, network: 'hostile', relay: true, lan: true, published: () => true },
+  { identity, network: 'hostile', relay: () => true, lan: true, published: () => true },
   { transport, compute: hops, clock: systemClock, logger: silentLogger },
 )
 await peer.start()

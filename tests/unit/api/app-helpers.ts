@@ -104,7 +104,7 @@ export function createTestApi(options: TestApiOptions = {}): TestApi {
     embed: async () => ({ vector: Float32Array.of(0.6, -0.8), promptTokens: 3, exact: true, hops: [] }),
   }
   const control = {
-    status: () => ({ uptimeS: 1, rssBytes: 2, peers: 3, circuits: 4, decode: { steps: 5, meanMs: 1 } }),
+    status: () => ({ uptimeS: 1, rssBytes: 2, peers: 3, circuits: 4, kvBytes: 6, decode: { steps: 5, meanMs: 1 } }),
     peers: () => [],
     coverage: () => ({ models: [] }),
     usage: () => ({ models: [] }),

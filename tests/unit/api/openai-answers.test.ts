@@ -44,6 +44,13 @@ const thinking: AskProgress[] = [
   { type: 'done', result },
 ]
 
+const interrupted = { text: 'Hello', tokens: [5], resume: 'gen-1' }
+/** An answer that ends with an error after its first token. */
+const brokenOff = {
+  events: [...answer.slice(0, 2), { type: 'interrupted' as const, ...interrupted }, ...answer.slice(2)],
+  fail: { at: 3, error: new LlmNodeError('COVERAGE_GAP', 'Layers 4-7 are gone.', { hint: 'Wait.' }) },
+}
+
 describe('a whole answer', () => {
   it('has the shape of OpenAI', async () => {
     const body = await (await createTestApi().chat()).json()
@@ -79,6 +86,20 @@ describe('a whole answer', () => {
   it('keeps thinking apart', async () => {
     const body = chatCompletion.parse(await (await createTestApi({ events: thinking }).chat()).json())
     expect(body.choices[0]?.message).toMatchObject({ content: 'Yes', reasoning_content: 'Hm.' })
+  })
+
+  it.each([
+    ['/v1/chat/completions', { messages: [{ role: 'user', content: 'Hi' }] }],
+    ['/v1/completions', { prompt: 'Hi' }],
+  ])('that breaks off leaves what had come of it with the error: %s', async (path, body) => {
+    const api = createTestApi(brokenOff)
+    const response = await api.post(path, { model: 'demo', ...body })
+    expect(response.status).toBe(503)
+    expect(response.headers.get('retry-after')).toBe('10')
+    const { error } = openAiError.parse(await response.json())
+    expect(error).toMatchObject({ code: 'coverage_gap', message: 'Layers 4-7 are gone. Wait.' })
+    expect(error.llm_node).toEqual({ code: 'COVERAGE_GAP', hint: 'Wait.', interrupted })
+    expect(api.open()).toBe(0)
   })
 
   it('of a completion has the older shape, with the drawn token among the best', async () => {
@@ -185,6 +206,11 @@ describe('a stream', () => {
       llm_node: { code: 'CIRCUIT_BROKEN', hint: 'Ask again.' },
     })
     expect(api.open()).toBe(0)
+  })
+
+  it('that breaks off says under which name it goes on', async () => {
+    const events = await readEvents(await createTestApi(brokenOff).chat({ stream: true }))
+    expect(openAiError.parse(events.at(-1)).error.llm_node.interrupted).toEqual(interrupted)
   })
 
   it('that nobody reads to its end frees everything', async () => {

@@ -218,7 +218,7 @@ function createSwarmNode(
     {
       identity: { addressKey, onionKeys: () => onionKeys },
       network: 'test',
-      relay: settings.relay ?? true,
+      relay: () => settings.relay ?? true,
       lan: local,
       published: () => settings.published ?? false,
       ...(settings.limits === undefined ? {} : { limits: settings.limits }),

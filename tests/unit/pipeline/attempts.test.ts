@@ -275,3 +275,83 @@ test('a gap that nobody fills names its layers, and can be broken off', async ()
   await expect(attempts.open(gone)).rejects.toMatchObject({ code: 'ABORTED' })
   await expect(attempts.open(signal)).rejects.toMatchObject({ code: 'COVERAGE_GAP', meta: { layers: ['4-7'] } })
 })
+
+test('after five ways over what is gone an answer waits for somebody, where it may, and goes on with them', async () => {
+  let ms = 0
+  const clock = { nowMs: () => ms, monotonicMs: () => ms }
+  const holders = Array.from({ length: 5 }, (_, i) => holder(`p${i}`, 0, 8, { decodeMs: i + 1 }))
+  const { deps, tried } = createNetwork(holders, new Set(holders.map(({ address }) => address)))
+  let tell = () => {}
+  const nextChange = () => new Promise<void>((resolve) => (tell = resolve))
+  const news: string[] = []
+  const onNews = ({ type }: WayNews) => {
+    news.push(type)
+    if (type !== 'suspended') return
+    holders.push(holder('late', 0, 8))
+    setTimeout(() => tell(), 0)
+  }
+  const attempts = createAttempts(model, { request, clock, suspendMs: 60_000, onNews }, { ...deps, nextChange })
+  const opening = attempts.open(signal)
+  await expect.poll(() => tried.length).toBe(5)
+  // Nothing that failed is tried again before that.
+  ms += 2_000
+  tell()
+  expect((await opening).chain.hops.map(({ address }) => address)).toEqual(['late'])
+  attempts.worked()
+  expect(tried).toEqual(['p0', 'p1', 'p2', 'p3', 'p4', 'late'])
+  expect(news).toEqual([...Array(5).fill('failover'), 'suspended', 'continued'])
+})
+
+test('after five ways it is enough where a sixth one has not failed, however long it may wait', async () => {
+  const holders = Array.from({ length: 6 }, (_, i) => holder(`p${i}`, 0, 8, { decodeMs: i + 1 }))
+  const { deps, tried } = createNetwork(holders, new Set(holders.map(({ address }) => address)))
+  const attempts = createAttempts(model, { request, suspendMs: 60_000 }, deps)
+  await expect(attempts.open(signal)).rejects.toMatchObject({ code: 'PEER_UNREACHABLE' })
+  expect(tried).toHaveLength(5)
+})
+
+test('a way that had failed and is tried again is none of the five', async () => {
+  const holders = [holder('p0', 0, 8), holder('p1', 0, 8, { decodeMs: 2 })]
+  const { deps, tried, dead } = createNetwork(holders)
+  const late = ['n0', 'n1', 'n2'].map((name, i) => holder(name, 0, 8, { decodeMs: 3 + i }))
+  const growing: EntryDeps = {
+    ...deps,
+    openRing(options, run) {
+      if (tried.length === 3) holders.push(...late)
+      return deps.openRing(options, run)
+    },
+  }
+  const attempts = createAttempts(model, { request }, growing)
+  await attempts.open(signal)
+  attempts.worked()
+  for (const name of ['p0', 'p1', 'n0', 'n1']) dead.add(name)
+  attempts.failed(brokenAt(0, 'CIRCUIT_BROKEN'))
+  const { chain } = await attempts.open(signal)
+  expect(chain.hops.map(({ address }) => address)).toEqual(['n2'])
+  expect(tried).toEqual(['p0', 'p1', 'p0', 'p1', 'n0', 'n1', 'n2'])
+})
+
+test('when only a relay leaves, the same hop computes again behind another one', async () => {
+  const leaving = new Set<string>()
+  const place = (address: string) => ({ address, family: [], networks: [] })
+  const relays = ['r0', 'r1', 'r2'].map((address) => ({ ...place(address), computes: false }))
+  const { deps, tried } = createNetwork([holder('a', 0, 8)])
+  const privacy: EntryDeps['privacy'] = {
+    trusted: new Set(),
+    guards: () => relays.filter(({ address }) => !leaving.has(address)).slice(0, 2),
+    placeOf: place,
+    mayShare: false,
+    isLeaving: (address) => leaving.has(address),
+  }
+  const guarded = { ...request, profile: 'guarded' as const }
+  const attempts = createAttempts(model, { request: guarded }, { ...deps, privacy })
+  await attempts.open(signal)
+  expect(attempts.leaving()).toEqual(new Set())
+  const [first = ''] = tried[0]?.split(' ') ?? []
+  leaving.add(first)
+  expect(attempts.leaving()).toEqual(leaving)
+  expect(await attempts.beside(signal, { without: leaving })).toBeDefined()
+  expect(tried).toHaveLength(2)
+  expect(tried[1]?.split(' ')).toEqual(expect.arrayContaining(['a', 'r2']))
+  expect(tried[1]).not.toContain(first)
+})

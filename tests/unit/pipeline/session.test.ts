@@ -1,9 +1,11 @@
+import { setImmediate } from 'node:timers/promises'
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { LlmNodeError } from '../../../src/base/errors.ts'
 import type { Attempts } from '../../../src/pipeline/attempts.ts'
 import type { Chain } from '../../../src/pipeline/chain.ts'
 import type { OpenedChain } from '../../../src/pipeline/entry.ts'
+import type { HeldChain } from '../../../src/pipeline/held-chain.ts'
 import { createSession } from '../../../src/pipeline/session.ts'
 
 const HIDDEN = 2
@@ -164,4 +166,39 @@ test('beyond the short factors of a longrope model everything is computed anew, 
   expect(asked).toEqual([false, true])
   expect(chains[0]?.isClosed()).toBe(true)
   expect(chains[1]?.frames[0]).toMatchObject({ pos: 0, rows: 3 })
+})
+
+test.each(['before', 'after'])('a second chain that is ready %s the first one has won is closed', async (when) => {
+  const first = createToyChain()
+  const late = createToyChain()
+  const hangs = { ...late.chain, forward: () => new Promise<never>(() => {}) }
+  const opened = { chain: hangs as Chain, plan: { longRope: false } } as OpenedChain
+  const second: HeldChain = { opened, ids: [], openedMs: 0 }
+  const asked = Promise.withResolvers<void>()
+  const ready = Promise.withResolvers<HeldChain>()
+  const standby = {
+    tend() {},
+    takeMoved: () => undefined,
+    take: async () => undefined,
+    second() {
+      asked.resolve()
+      return ready.promise
+    },
+    close: async () => {},
+  }
+  const chain: Chain = {
+    ...first.chain,
+    async forward(frame) {
+      await asked.promise
+      if (when === 'before') ready.resolve(second)
+      await setImmediate()
+      return first.chain.forward(frame)
+    },
+  }
+  const session = createSession({ ends, attempts: listed([chain]), standby, hedge: true })
+  await session.rows([1, 2], 1, run)
+  ready.resolve(second)
+  await setImmediate()
+  await session.close()
+  expect(late.isClosed()).toBe(true)
 })
