@@ -76,7 +76,7 @@ async function run(
     profile: 'local-only' as const,
     ends: undefined,
   }
-  const opened = { chain, plan, exact: true, partsMs: null, estimate: { solo: null, split: null } }
+  const opened = { chain, plan, exact: true, partsMs: null }
   const session = createSession({
     ends,
     attempts: {

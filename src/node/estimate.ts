@@ -2,15 +2,8 @@ import { onionLimits } from '../base/limits.ts'
 import { type Span, spanLength } from '../base/span.ts'
 import { type LayerHolder, mapCoverage } from '../coverage/map.ts'
 import { findRoute } from '../coverage/route.ts'
+import type { SpeedEstimate } from '../pipeline/experience.ts'
 import { TOKEN_MS } from '../pipeline/measure.ts'
-
-/** Tokens per second; null: not possible, or nothing has been measured. */
-export interface SpeedEstimate {
-  /** All layers in this process. */
-  readonly solo: number | null
-  /** Through the swarm as it would be with this node in it. */
-  readonly split: number | null
-}
 
 export interface EstimateFacts {
   readonly nLayers: number
@@ -25,7 +18,7 @@ export interface EstimateFacts {
   readonly holders: readonly LayerHolder[]
 }
 
-/** What one session would get, before anything is fetched. Pure. */
+/** What one session would get, before anything is fetched; `split`: through the swarm with this node in it. Pure. */
 export function estimateSpeed({ nLayers, fits, own, headShare, span, holders }: EstimateFacts): SpeedEstimate {
   if (own === null) return { solo: null, split: null }
   const endsMs = own * headShare + TOKEN_MS

@@ -10,7 +10,7 @@ import { createAuditor } from './auditor.ts'
 import type { ChainHop } from './chain.ts'
 import { createDrafter } from './drafter.ts'
 import type { OpenedChain } from './entry.ts'
-import { type Experience, type Seen, seenIn } from './experience.ts'
+import { type Experience, estimateOf, type Seen, type SpeedEstimate, seenIn } from './experience.ts'
 import { type FinishReason, type GeneratedToken, generate } from './generate.ts'
 import { createMailbox } from './mailbox.ts'
 import { type AskPrompt, encodePrompt, type Thinking, thinkingOf } from './prompt.ts'
@@ -75,7 +75,7 @@ export interface AskAnswer {
   readonly accepted: number
   /** Of the steps after the first token; null with fewer than two. */
   readonly tokensPerSecond: number | null
-  readonly estimate: OpenedChain['estimate']
+  readonly estimate: SpeedEstimate
   readonly model: string
   /** Who can see what, as it was in force; without a circuit 'local-only'. */
   readonly profile: Profile
@@ -238,7 +238,7 @@ async function* answer(model: AskableModel, options: Answering, deps: AskDeps): 
         audit,
         drafted,
         accepted,
-        estimate: last.estimate,
+        estimate: estimateOf(model, last, deps.experience),
         model: model.name,
         profile: last.plan.profile,
         ...(logitsDigest ? { logitsSha256: digests } : {}),

@@ -10,7 +10,6 @@ import type { HopTarget, Ring, RingOptions } from '../onion/ring.ts'
 import type { SpanRunner } from '../shard/runner.ts'
 import { type Chain, createLocalChain, createRingChain, joinChains } from './chain.ts'
 import type { Exclusions } from './exclusions.ts'
-import type { Experience } from './experience.ts'
 import { type ContactDeps, contactsOf } from './hop-contacts.ts'
 import { TOKEN_MS } from './measure.ts'
 import { namingOwnLayers } from './own-layers.ts'
@@ -46,8 +45,6 @@ export interface EntryDeps extends ContactDeps {
   nextChange?(signal: AbortSignal): Promise<void>
   /** What failed lately, shared by the generations of a node. Default: each starts without. */
   readonly exclusions?: Exclusions
-  /** What answers took beside what was estimated. Default: estimates are what the parts come to. */
-  readonly experience?: Pick<Experience, 'expect'>
 }
 
 /** What a chain is to be able to do. */
@@ -99,8 +96,6 @@ export interface OpenedChain {
   readonly plan: ChainPlan
   /** The answer is byte-identical to one process: every part computes in this process's numerics class. */
   readonly exact: boolean
-  /** Tokens per second: alone (null when this node cannot hold the model), and over this chain. Estimates. */
-  readonly estimate: { readonly solo: number | null; readonly split: number | null }
   /** Ms of one token, added up from what was measured of its parts; null: not all of them have been. */
   readonly partsMs: number | null
 }
@@ -190,10 +185,8 @@ export async function openPlan(
   const ringLayers = route === undefined ? 0 : route.hops.reduce((sum, { span }) => sum + spanLength(span), 0)
   const hereMs = model.localDecodeMs === null ? null : model.localDecodeMs * (nLayers - ringLayers)
   const endsMs = (model.endsMs ?? 0) + TOKEN_MS
-  const split = route !== undefined
-  const partsMs = split ? route.decodeMs + (hereMs ?? 0) + endsMs : hereMs === null ? null : hereMs + endsMs
-  const rate = partsMs === null ? null : 1_000 / (deps.experience?.expect({ ...model, split }, partsMs) ?? partsMs)
-  return { chain, plan, exact, partsMs, estimate: split ? { solo: null, split: rate } : { solo: rate, split: null } }
+  if (route !== undefined) return { chain, plan, exact, partsMs: route.decodeMs + (hereMs ?? 0) + endsMs }
+  return { chain, plan, exact, partsMs: hereMs === null ? null : hereMs + endsMs }
 }
 
 /** Throws as openChain would when layers are missing in the swarm; opens nothing. */

@@ -54,8 +54,31 @@ function keyOf({ modelId, recipe, split }: Asked): string {
   return `${toHex(modelId)} ${recipe} ${split}`
 }
 
+/** Tokens per second: of this process alone, or over a chain with others. null: not possible, or not measured. */
+export interface SpeedEstimate {
+  readonly solo: number | null
+  readonly split: number | null
+}
+
+/** What was to be expected of a chain; without experience what its parts come to. */
+export function estimateOf(
+  { modelId, recipe }: Pick<Asked, 'modelId' | 'recipe'>,
+  { plan, partsMs }: Opened,
+  experience: Pick<Experience, 'expect'> | undefined,
+): SpeedEstimate {
+  const split = plan.route !== undefined
+  if (partsMs === null) return { solo: null, split: null }
+  const rate = 1_000 / (experience?.expect({ modelId, recipe, split }, partsMs) ?? partsMs)
+  return split ? { solo: null, split: rate } : { solo: rate, split: null }
+}
+
 /** An answer in plain steps shows what a token takes; guesses that were right, or a way that broke, do not. */
 const FEWEST_TOKENS = 16
+
+interface Opened {
+  readonly plan: { readonly route: unknown }
+  readonly partsMs: number | null
+}
 
 export interface Ended {
   readonly tokens: readonly number[]
@@ -67,7 +90,7 @@ export interface Ended {
 /** What an answer over a chain has shown; undefined: nothing. */
 export function seenIn(
   { modelId, recipe }: Pick<Asked, 'modelId' | 'recipe'>,
-  { plan, partsMs }: { readonly plan: { readonly route: unknown }; readonly partsMs: number | null },
+  { plan, partsMs }: Opened,
   { tokens, tokensPerSecond, failovers, accepted }: Ended,
 ): Seen | undefined {
   if (partsMs === null || tokensPerSecond === null || tokens.length < FEWEST_TOKENS) return undefined

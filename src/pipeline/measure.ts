@@ -13,19 +13,28 @@ export interface LayerCost {
 /** Choosing a token and telling it, and waking the engine for the next one: ms (measured, whatever the model). */
 export const TOKEN_MS = 0.4
 const DECODE_STEPS = 8
+/** More than eight while they take no longer than that: a moment's hindrance shall not decide. */
+const DECODE_MS = 250
+const MOST_STEPS = 40
 const PREFILL_ROWS = 32
 
-/** Runs `steps` on a session of its own: medians, since the first runs pay for page faults. Eight take well under 1 s. */
-export async function measureLayerCost(runner: SpanRunner, steps = DECODE_STEPS): Promise<LayerCost> {
+/**
+ * Runs steps on a session of its own, at least eight and `steps` where that is given: medians, since the first runs pay for
+ * page faults. Takes well under 1 s.
+ */
+export async function measureLayerCost(runner: SpanRunner, steps?: number): Promise<LayerCost> {
   const { hiddenSize, maxContext } = runner.spec
-  const rows = Math.min(PREFILL_ROWS, maxContext - steps)
-  const session = runner.openSession({ span: runner.span, maxContext: rows + steps })
+  const most = Math.min(steps ?? MOST_STEPS, maxContext - 1)
+  const rows = Math.min(PREFILL_ROWS, maxContext - most)
+  const session = runner.openSession({ span: runner.span, maxContext: rows + most })
   try {
     // Any finite values will do; a repeating ramp keeps the row quantisation busy as real rows do.
     const hidden = Float32Array.from({ length: rows * hiddenSize }, (_, i) => ((i % 23) - 11) / 11)
     const prefill = await timed(() => session.forward(0, hidden))
     const decode: number[] = []
-    for (let step = 0; step < steps; step++) {
+    const startedMs = performance.now()
+    const isEnough = () => steps === undefined && performance.now() - startedMs > DECODE_MS
+    for (let step = 0; step < most && !(step >= DECODE_STEPS && isEnough()); step++) {
       decode.push(await timed(() => session.forward(rows + step, hidden.subarray(0, hiddenSize))))
     }
     const layers = spanLength(runner.span)

@@ -37,7 +37,7 @@ function onlyChain(chain: Chain): Attempts {
     beside: async () => undefined,
     isSound: () => true,
     leaving: () => new Set(),
-    open: async () => ({ chain, plan, exact: true, partsMs: null, estimate: { solo: null, split: null } }),
+    open: async () => ({ chain, plan, exact: true, partsMs: null }),
     failed(error) {
       throw error
     },

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { createExperience, type Seen, seenIn } from '../../../src/pipeline/experience.ts'
+import { createExperience, estimateOf, type Seen, seenIn } from '../../../src/pipeline/experience.ts'
 
 const asked = { modelId: new Uint8Array(32).fill(1), recipe: 'q8/1', split: true }
 const seen = (tookMs: number, partsMs = 10): Seen => ({ ...asked, partsMs, tookMs })
@@ -37,6 +37,17 @@ describe('what answers took', () => {
     expect(experience.expect(asked, 10)).toBe(10)
     experience.begin()(seen(15))
     expect(experience.expect(asked, 10)).toBeCloseTo(15)
+  })
+
+  it('makes tokens per second of a chain, also of one that was opened before', () => {
+    const experience = createExperience()
+    const [split, solo] = [{}, undefined].map((route) => ({ plan: { route }, partsMs: 10 }))
+    if (split === undefined || solo === undefined) return
+    expect(estimateOf(asked, split, undefined)).toEqual({ solo: null, split: 100 })
+    experience.begin()(seen(20))
+    expect(estimateOf(asked, split, experience)).toEqual({ solo: null, split: 50 })
+    expect(estimateOf(asked, solo, experience)).toEqual({ solo: 100, split: null })
+    expect(estimateOf(asked, { ...solo, partsMs: null }, experience)).toEqual({ solo: null, split: null })
   })
 
   it('is seen in answers in plain steps over one way only', () => {
