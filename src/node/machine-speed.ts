@@ -27,8 +27,8 @@ export interface MachineSpeed {
 const SAMPLE_BYTES = 256 * 1_048_576
 /** Together more than a processor's cache holds: the layers of a real span are read from memory each time. */
 const UNCACHED_BYTES = 96 * 1_048_576
-/** So many that a good moment of the machine does not decide: half a second for eight layers of 8 MB. */
-const SUSTAINED_STEPS = 80
+/** Half a second for eight layers of 8 MB, three times with other work between: a good moment does not decide. */
+const BURST_STEPS = 60
 /**
  * A step among other work takes so many times what it takes in a row of nothing else: 1.03 to 1.36, as plan's promises and
  * what then happened show (tests/long/estimates.test.ts).
@@ -57,17 +57,28 @@ export interface SpeedRequest {
 export async function measureSpeed(request: SpeedRequest): Promise<MachineSpeed> {
   const folder = await mkdtemp(join(request.folder, '.speed-'))
   try {
-    const memoryBytesPerSecond = measureMemory()
-    const diskBytesPerSecond = await measureDisk(join(folder, 'disk'))
     const layerBytes = largestLayer(request)
     const measured = layerBytes <= SAMPLE_BYTES
-    const layer = measured
-      ? await measureLayer(request, folder)
-      : guessLayer((layerBytes / memoryBytesPerSecond) * 1_000)
-    return { measured, layer, memoryBytesPerSecond, diskBytesPerSecond }
+    const sample = measured ? await openSample(request, folder) : undefined
+    try {
+      const before = await sample?.measure()
+      const memoryBytesPerSecond = measureMemory()
+      const between = await sample?.measure()
+      const diskBytesPerSecond = await measureDisk(join(folder, 'disk'))
+      const costs = [before, between, await sample?.measure()].flatMap((cost) => cost ?? [])
+      const layer = measured ? meanCost(costs) : guessLayer((layerBytes / memoryBytesPerSecond) * 1_000)
+      return { measured, layer, memoryBytesPerSecond, diskBytesPerSecond }
+    } finally {
+      await sample?.close()
+    }
   } finally {
     await rm(folder, { recursive: true, force: true })
   }
+}
+
+function meanCost(costs: readonly LayerCost[]): LayerCost {
+  const mean = (of: (cost: LayerCost) => number) => costs.reduce((sum, cost) => sum + of(cost), 0) / costs.length
+  return { decodeMs: AMONG_OTHER_WORK * mean((cost) => cost.decodeMs), prefillMs: mean((cost) => cost.prefillMs) }
 }
 
 function largestLayer({ spec, recipe }: SpeedRequest): number {
@@ -78,7 +89,13 @@ function guessLayer(decodeMs: number): LayerCost {
   return { decodeMs, prefillMs: decodeMs * PREFILL_SHARE }
 }
 
-async function measureLayer(request: SpeedRequest, folder: string): Promise<LayerCost> {
+interface Sample {
+  measure(): Promise<LayerCost>
+  close(): Promise<void>
+}
+
+/** A few layers of random weights. */
+async function openSample(request: SpeedRequest, folder: string): Promise<Sample> {
   const { spec, recipe, cores, engine } = request
   const count = Math.min(spec.nLayers, Math.ceil(UNCACHED_BYTES / largestLayer(request)))
   const layerFiles: string[] = []
@@ -96,12 +113,7 @@ async function measureLayer(request: SpeedRequest, folder: string): Promise<Laye
     kvBudgetBytes: SAMPLE_BYTES,
     library: engine.library ?? undefined,
   })
-  try {
-    const { decodeMs, prefillMs } = await measureLayerCost(runner, SUSTAINED_STEPS)
-    return { decodeMs: AMONG_OTHER_WORK * decodeMs, prefillMs }
-  } finally {
-    await runner.close()
-  }
+  return { measure: () => measureLayerCost(runner, BURST_STEPS), close: () => runner.close() }
 }
 
 /** A search for a byte that is not there reads everything once, as fast as one core can. */

@@ -16,11 +16,13 @@ const DECODE_STEPS = 8
 /** More than eight while they take no longer than that: a moment's hindrance shall not decide. */
 const DECODE_MS = 250
 const MOST_STEPS = 40
+/** The first steps pay for page faults. */
+const WARM_UP_STEPS = 4
 const PREFILL_ROWS = 32
 
 /**
- * Runs steps on a session of its own, at least eight and `steps` where that is given: medians, since the first runs pay for
- * page faults. Takes well under 1 s.
+ * Runs steps on a session of its own: as many as it takes for a median that is worth something, well under 1 s; or `steps`
+ * of them, and then their mean, as tokens per second are one.
  */
 export async function measureLayerCost(runner: SpanRunner, steps?: number): Promise<LayerCost> {
   const { hiddenSize, maxContext } = runner.spec
@@ -38,7 +40,8 @@ export async function measureLayerCost(runner: SpanRunner, steps?: number): Prom
       decode.push(await timed(() => session.forward(rows + step, hidden.subarray(0, hiddenSize))))
     }
     const layers = spanLength(runner.span)
-    return { decodeMs: median(decode) / layers, prefillMs: prefill / rows / layers }
+    const typicalMs = steps === undefined ? median(decode) : mean(decode.slice(WARM_UP_STEPS))
+    return { decodeMs: typicalMs / layers, prefillMs: prefill / rows / layers }
   } finally {
     session.close()
   }
@@ -57,6 +60,10 @@ async function timed(work: () => Promise<unknown>): Promise<number> {
   const startedMs = performance.now()
   await work()
   return performance.now() - startedMs
+}
+
+function mean(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / Math.max(1, values.length)
 }
 
 function median(values: readonly number[]): number {
