@@ -28,6 +28,19 @@ export interface NodesRequest {
   readonly factors?: readonly number[] | undefined
 }
 
+export interface SearchRequest extends NodesRequest {
+  readonly maxHops: number
+  readonly penaltyMs?: ((from: string | null, to: string | null) => number) | undefined
+  readonly penalised?: ReadonlySet<string> | undefined
+  readonly clash?: ((a: string, b: string) => boolean) | undefined
+}
+
+/** One hop of the way found: the holder's index, and the first layer that it computes. */
+export interface FoundHop {
+  readonly index: number
+  readonly start: number
+}
+
 export function describeNodes(holders: readonly LayerHolder[], request: NodesRequest): RouteNodes {
   const { span, factors, maxContext } = request
   const n = holders.length
@@ -55,12 +68,15 @@ function knownLinks(
   factors: readonly number[] | undefined,
 ): Pick<RouteNodes, 'knownAt' | 'knownFrom' | 'knownMs'> {
   const indexOf = new Map(holders.map(({ address }, index) => [address, index]))
-  const [from, to, ms]: [number[], number[], number[]] = [[], [], []]
+  const most = 2 * holders.reduce((sum, { neighbourRttMs }) => sum + neighbourRttMs.size, 0)
+  const [from, to, ms] = [new Int32Array(most), new Int32Array(most), new Float64Array(most)]
+  let count = 0
   const knownAt = new Int32Array(holders.length + 1)
   const add = (other: number, index: number, holder: LayerHolder, rttMs: number) => {
-    from.push(other)
-    to.push(index)
-    ms.push(linkMs(rttMs, holder) * (factors?.[index] ?? 1))
+    from[count] = other
+    to[count] = index
+    ms[count] = linkMs(rttMs, holder) * (factors?.[index] ?? 1)
+    count++
     knownAt[index + 1] = at(knownAt, index + 1) + 1
   }
   for (const [index, holder] of holders.entries()) {
@@ -74,12 +90,13 @@ function knownLinks(
   }
   for (let index = 0; index < holders.length; index++) knownAt[index + 1] = at(knownAt, index + 1) + at(knownAt, index)
   const free = knownAt.slice()
-  const [knownFrom, knownMs] = [new Int32Array(to.length), new Float64Array(to.length)]
-  for (const [link, index] of to.entries()) {
+  const [knownFrom, knownMs] = [new Int32Array(count), new Float64Array(count)]
+  for (let link = 0; link < count; link++) {
+    const index = at(to, link)
     const place = at(free, index)
     free[index] = place + 1
-    knownFrom[place] = from[link] ?? 0
-    knownMs[place] = ms[link] ?? 0
+    knownFrom[place] = at(from, link)
+    knownMs[place] = at(ms, link)
   }
   return { knownAt, knownFrom, knownMs }
 }
@@ -108,6 +125,8 @@ function leastMs(holders: readonly LayerHolder[], span: Span, nodes: Omit<RouteN
     for (let to = 0; to < holders.length; to++) {
       if (at(first, to) > layer || at(end, to) <= layer) continue
       const restMs = at(rest, at(offset, to) + layer - at(first, to)) + at(fixedMs, to)
+      // Over a link that nobody knows it would be as near.
+      if (restMs >= strangeMs) continue
       for (let link = at(knownAt, to); link < at(knownAt, to + 1); link++) {
         const from = at(knownFrom, link)
         const costMs = restMs + at(knownMs, link)

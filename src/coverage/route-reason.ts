@@ -1,7 +1,7 @@
 import { formatSpan, type Span, spanLength } from '../base/span.ts'
 import type { LayerHolder } from './map.ts'
 import { linkMs, rttBetween, shortKvMs } from './route-costs.ts'
-import type { SearchRequest } from './route-search.ts'
+import type { SearchRequest } from './route-nodes.ts'
 
 interface PlacedHop {
   readonly holder: LayerHolder

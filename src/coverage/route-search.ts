@@ -1,24 +1,21 @@
 import type { Span } from '../base/span.ts'
 import type { LayerHolder } from './map.ts'
 import { linkMs } from './route-costs.ts'
-import { at, describeNodes, type NodesRequest, type RouteNodes } from './route-nodes.ts'
+import { at, describeNodes, type FoundHop, type RouteNodes, type SearchRequest } from './route-nodes.ts'
+import { refineRoute } from './route-refine.ts'
 
-export interface SearchRequest extends NodesRequest {
-  readonly maxHops: number
-  readonly penaltyMs?: ((from: string | null, to: string | null) => number) | undefined
-  readonly penalised?: ReadonlySet<string> | undefined
-  readonly clash?: ((a: string, b: string) => boolean) | undefined
-}
-
-/** One hop of the way found: the holder's index, and the first layer that it computes. */
-export interface FoundHop {
-  readonly index: number
-  readonly start: number
+export interface FoundRoute {
+  readonly hops: readonly FoundHop[]
+  /** No way can cost less; and how much more this one costs, penalties included. */
+  readonly leastMs: number
+  readonly overMs: number
 }
 
 /** The cheapest arrivals that are kept for each layer; when all are barred to a holder, every arrival is looked at. */
 const KEPT = 4
 const NOBODY = -1
+/** A way that costs so little more than any can is taken as it is. */
+const GOOD_SHARE = 0.01
 /** Ways that cost so many times the bound from behind are looked at; when there is none, dearer ones. */
 const LOOKED_AT = [1.1, 1.4, Number.POSITIVE_INFINITY]
 
@@ -28,12 +25,18 @@ const LOOKED_AT = [1.1, 1.4, Number.POSITIVE_INFINITY]
  * arrivals at a layer serve them all; told links are looked at one by one. That keeps it at O(hops × layers held ×
  * neighbours): 1,000 peers take milliseconds (bench/routes.ts). Undefined when there is none. Pure.
  */
-export function searchRoute(holders: readonly LayerHolder[], request: SearchRequest): readonly FoundHop[] | undefined {
+export function searchRoute(holders: readonly LayerHolder[], request: SearchRequest): FoundRoute | undefined {
   const nodes = describeNodes(holders, request)
   const leastMs = shortestOf(holders, request, nodes)
+  const refined = (hops: readonly FoundHop[], costMs: number): FoundRoute => {
+    const isGood = costMs - leastMs <= GOOD_SHARE * leastMs
+    const better = isGood ? undefined : refineRoute(holders, request, nodes, costMs)
+    return { hops: better ?? hops, leastMs, overMs: costMs - leastMs }
+  }
   for (const share of LOOKED_AT) {
-    const found = new Search(holders, request, nodes, share * leastMs).run()
-    if (found !== undefined) return found
+    const search = new Search(holders, request, nodes, share * leastMs)
+    const hops = search.run()
+    if (hops !== undefined) return refined(hops, search.costMs)
   }
   return undefined
 }
@@ -107,6 +110,11 @@ class Search {
     this.#nextLevel = this.#emptyLevel()
     this.#leastMs = new Float64Array(this.#nodes.size).fill(Number.POSITIVE_INFINITY)
     this.#knownTo = new Int32Array(holders.length).fill(NOBODY)
+  }
+
+  /** Of the way found. */
+  get costMs(): number {
+    return this.#bestMs
   }
 
   run(): readonly FoundHop[] | undefined {

@@ -39,8 +39,9 @@ const questionOf = (number: number) =>
   `Question ${number % QUESTIONS}. ${'A swarm holds the layers of a model and passes rows on. '.repeat(20)}Tell a story.`
 const maxTokens = 120
 
-export async function createChaosSwarm(): Promise<ChaosSwarm> {
-  const swarm = await createSwarm()
+/** `lifeMs`: how long its processes may live. */
+export async function createChaosSwarm(options: { readonly lifeMs?: number } = {}): Promise<ChaosSwarm> {
+  const swarm = await createSwarm(options)
   const nodes = new Map<string, StartedNode>()
   const names = spans.flatMap((span) => [`${span}-a`, `${span}-b`])
   const fileOf = (span: SpanName) => join(swarm.sandbox.home('faults'), `${span}.json`)
@@ -55,12 +56,16 @@ export async function createChaosSwarm(): Promise<ChaosSwarm> {
   }
   for (const name of names) await start(name)
   nodes.set('entry', await swarm.start('entry', '--log-level', 'silent'))
-  const whole = async () => {
-    const { models } = await swarm.get<CoverageBody>('entry', '/api/coverage')
-    const replicas = models[0]?.replicas ?? []
-    if (replicas.length < 12 || replicas.some((count) => count < 2)) throw new Error(`replicas: ${replicas}`)
-  }
-  await eventually(whole, 60_000)
+  const untilWhole = (span: SpanName) =>
+    eventually(async () => {
+      const { models } = await swarm.get<CoverageBody>('entry', '/api/coverage')
+      const [first, last] = layersOf[span].split('-').map(Number)
+      const replicas = models[0]?.replicas.slice(first, (last ?? 0) + 1) ?? []
+      if (replicas.length < 4 || replicas.some((count) => count < 2)) throw new Error(`replicas: ${replicas}`)
+    }, 60_000)
+  for (const span of spans) await untilWhole(span)
+  /** Spans whose nodes come back: the others are broken meanwhile. */
+  const mending = new Map<SpanName, Promise<void>>()
   const alone = new Map<string, Promise<AskResult>>()
   const undisturbed = (question: string) => {
     const known = alone.get(question) ?? askAlone(swarm, question)
@@ -71,6 +76,7 @@ export async function createChaosSwarm(): Promise<ChaosSwarm> {
   return {
     async run({ span, fault }) {
       const file = fileOf(span)
+      await mending.get(span)
       await rm(`${file}.struck`, { force: true })
       // The spaces make it another text than the last time.
       await writeFile(file, JSON.stringify(fault) + ' '.repeat(Math.floor(Math.random() * 64)))
@@ -81,11 +87,16 @@ export async function createChaosSwarm(): Promise<ChaosSwarm> {
         return { ...found, undisturbed: await undisturbed(question), struck: struck !== undefined }
       } finally {
         await rm(file, { force: true })
-        await mend(nodes, span, start)
-        await eventually(whole, 60_000)
+        const mended = mend(nodes, span, start).then(() => untilWhole(span))
+        // Whoever breaks this span next hears of it.
+        mended.catch(() => {})
+        mending.set(span, mended)
       }
     },
-    close: () => swarm.close(),
+    async close() {
+      await Promise.allSettled(mending.values())
+      await swarm.close()
+    },
   }
 }
 

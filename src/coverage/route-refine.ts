@@ -1,0 +1,129 @@
+import type { LayerHolder } from './map.ts'
+import { linkMs } from './route-costs.ts'
+import { at, type FoundHop, type RouteNodes, type SearchRequest } from './route-nodes.ts'
+
+/** Continuations looked at: all there are in a swarm of some dozens, a millisecond among 1,000. */
+const MOST_LOOKS = 60_000
+
+/**
+ * Looks for a way that costs less than `limitMs`: depth first, the most promising continuation first, and none of which the
+ * bound from behind says that it costs as much. It finds what a search with one way for each holder and layer can hide,
+ * when that way is barred further on because a holder would be on it twice. Undefined when there is none, or not within
+ * MOST_LOOKS. Pure.
+ */
+export function refineRoute(
+  holders: readonly LayerHolder[],
+  request: SearchRequest,
+  nodes: RouteNodes,
+  limitMs: number,
+): readonly FoundHop[] | undefined {
+  return new Refinement(holders, request, nodes, limitMs).run()
+}
+
+interface Step {
+  readonly index: number
+  readonly start: number
+  /** Of the way up to here, the link to this holder included; and what the whole way costs at least. */
+  readonly arrivedMs: number
+  readonly leastMs: number
+}
+
+class Refinement {
+  readonly #holders: readonly LayerHolder[]
+  readonly #request: SearchRequest
+  readonly #nodes: RouteNodes
+  readonly #way: Step[] = []
+  #bestMs: number
+  #best: readonly FoundHop[] | undefined
+  #looks = 0
+
+  constructor(holders: readonly LayerHolder[], request: SearchRequest, nodes: RouteNodes, limitMs: number) {
+    this.#holders = holders
+    this.#request = request
+    this.#nodes = nodes
+    this.#bestMs = limitMs
+  }
+
+  run(): readonly FoundHop[] | undefined {
+    const { span } = this.#request
+    const first: Step[] = []
+    for (const [index, holder] of this.#holders.entries()) {
+      const isFirst = at(this.#nodes.first, index) === span.start && holder.span.start <= span.start
+      if (isFirst) this.#look(first, undefined, index, span.start, linkMs(holder.rttMs, holder) * this.#factor(index))
+    }
+    this.#follow(first)
+    return this.#best
+  }
+
+  /** Notes a continuation that may lead to something better. */
+  #look(steps: Step[], from: number | undefined, index: number, start: number, costMs: number): void {
+    const { first, offset, fixedMs, restMs } = this.#nodes
+    this.#looks++
+    const arrivedMs = costMs + at(fixedMs, index)
+    const leastMs = arrivedMs + at(restMs, at(offset, index) + start - at(first, index))
+    if (leastMs >= this.#bestMs || this.#isBarred(index)) return
+    const penaltyMs = this.#penaltyMs(from, index)
+    if (leastMs + penaltyMs >= this.#bestMs) return
+    steps.push({ index, start, arrivedMs: arrivedMs + penaltyMs, leastMs: leastMs + penaltyMs })
+  }
+
+  #follow(steps: Step[]): void {
+    for (const step of steps.sort((a, b) => a.leastMs - b.leastMs)) {
+      if (step.leastMs >= this.#bestMs || this.#looks > MOST_LOOKS) return
+      this.#way.push(step)
+      this.#finish(step)
+      if (this.#way.length < this.#request.maxHops) this.#follow(this.#continuations(step))
+      this.#way.pop()
+    }
+  }
+
+  /** To the end of all layers, where this holder reaches it. */
+  #finish({ index, start, arrivedMs }: Step): void {
+    const { end, msPerLayer } = this.#nodes
+    const holder = this.#holders[index]
+    const last = this.#request.span.end
+    if (holder === undefined || at(end, index) < last) return
+    const homeMs = linkMs(holder.rttMs, holder) * this.#factor(index) + this.#penaltyMs(index, undefined)
+    const costMs = arrivedMs + (last - start) * at(msPerLayer, index) + homeMs
+    if (costMs >= this.#bestMs) return
+    this.#bestMs = costMs
+    this.#best = this.#way.map((step) => ({ index: step.index, start: step.start }))
+  }
+
+  #continuations({ index: from, start, arrivedMs }: Step): Step[] {
+    const { first, end, msPerLayer, unknownLinkMs, knownAt, knownFrom, knownMs } = this.#nodes
+    const steps: Step[] = []
+    for (let to = 0; to < this.#holders.length && this.#looks <= MOST_LOOKS; to++) {
+      let linkMs = at(unknownLinkMs, to)
+      for (let link = at(knownAt, to); link < at(knownAt, to + 1); link++) {
+        if (at(knownFrom, link) === from) linkMs = at(knownMs, link)
+      }
+      const last = Math.min(at(end, from), at(end, to) - 1)
+      for (let layer = Math.max(start + 1, at(first, to)); layer <= last; layer++) {
+        this.#look(steps, from, to, layer, arrivedMs + (layer - start) * at(msPerLayer, from) + linkMs)
+      }
+    }
+    return steps
+  }
+
+  /** No identity is on a circuit twice (protocol.md §4), nor two that clash. */
+  #isBarred(to: number): boolean {
+    const { clash } = this.#request
+    const address = (index: number) => this.#holders[index]?.address ?? ''
+    return this.#way.some(({ index }) => index === to || clash?.(address(index), address(to)) === true)
+  }
+
+  #penaltyMs(from: number | undefined, to: number | undefined): number {
+    const { penaltyMs, penalised } = this.#request
+    if (penaltyMs === undefined) return 0
+    const address = (index: number | undefined) =>
+      index === undefined ? null : (this.#holders[index]?.address ?? null)
+    const ends = [address(from), address(to)]
+    if (penalised !== undefined && !ends.some((end) => end !== null && penalised.has(end))) return 0
+    return penaltyMs(address(from), address(to))
+  }
+
+  #factor(index: number): number {
+    return this.#request.factors?.[index] ?? 1
+  }
+}
