@@ -3,10 +3,10 @@
  * 151,936), our recipes q4 and i8, beside llama.cpp with as many sequences (Q4_0). Every session takes its steps at its
  * own pace, head and the choice of the most probable token included.
  */
-import { type ChildProcess, fork } from 'node:child_process'
 import { rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseRecipe } from '../src/shard/recipe.ts'
+import { type AskedProcess, startAsked } from './lib/asked-process.ts'
 import type { BatchChoice, BatchRequest } from './lib/batch.process.ts'
 import { type BenchModel, createBenchModel } from './lib/bench-weights.ts'
 import { writeGguf } from './lib/gguf.ts'
@@ -23,19 +23,19 @@ class Engine {
   readonly name: string
   /** Tokens a second by number of sessions, one value for each round. */
   readonly rates = new Map<number, number[]>()
-  readonly #child: ChildProcess
+  readonly #process: AskedProcess<BatchRequest>
 
   constructor(name: string) {
     this.name = name
-    this.#child = fork(new URL('lib/batch.process.ts', import.meta.url), { stdio: 'inherit' })
+    this.#process = startAsked(name, new URL('lib/batch.process.ts', import.meta.url))
   }
 
   async open(choice: BatchChoice, maxContext: number): Promise<void> {
-    await this.#ask({ do: 'open', choice, sessions: mostSessions, maxContext })
+    await this.#process.ask({ do: 'open', choice, sessions: mostSessions, maxContext })
   }
 
   async decode(sessions: number, steps: number): Promise<void> {
-    const rate = (await this.#ask({ do: 'decode', sessions, context, steps })) as number
+    const rate = (await this.#process.ask({ do: 'decode', sessions, context, steps })) as number
     this.rates.set(sessions, [...(this.rates.get(sessions) ?? []), rate])
   }
 
@@ -44,21 +44,7 @@ class Engine {
   }
 
   async close(): Promise<void> {
-    const ended = new Promise((resolve) => this.#child.once('exit', resolve))
-    this.#child.send({ do: 'close' } satisfies BatchRequest)
-    await ended
-  }
-
-  #ask(request: BatchRequest): Promise<unknown> {
-    return new Promise((resolve, reject) => {
-      const failed = (code: number | null) => reject(new Error(`the process of ${this.name} ended with ${code}`))
-      this.#child.once('exit', failed)
-      this.#child.once('message', ({ result }: { result: unknown }) => {
-        this.#child.off('exit', failed)
-        resolve(result)
-      })
-      this.#child.send(request)
-    })
+    await this.#process.close({ do: 'close' })
   }
 }
 

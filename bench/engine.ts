@@ -3,13 +3,13 @@
  * (28 layers, head of 151,936), our recipes q4 and i8 against Q4_0, with one thread and with two. Every figure with
  * head and the choice of the most probable token. Ratios compare turns that follow each other: machines drift.
  */
-import { type ChildProcess, fork } from 'node:child_process'
 import { rmSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { headBytes } from '../src/node/model-figures.ts'
 import { declareLayer, packedFileBytes } from '../src/shard/pack.ts'
 import { parseRecipe } from '../src/shard/recipe.ts'
+import { type AskedProcess, startAsked } from './lib/asked-process.ts'
 import { type BenchModel, createBenchModel } from './lib/bench-weights.ts'
 import type { EngineChoice, EngineRequest } from './lib/engine.process.ts'
 import { writeGguf } from './lib/gguf.ts'
@@ -34,43 +34,29 @@ interface Turns {
 class Engine {
   readonly name: Name
   readonly turns: Turns = { decodeMs: {}, prefillMs: [], rssMB: 0, kvMB: 0 }
-  readonly #child: ChildProcess
+  readonly #process: AskedProcess<EngineRequest>
 
   constructor(name: Name) {
     this.name = name
-    this.#child = fork(new URL('lib/engine.process.ts', import.meta.url), { stdio: 'inherit' })
+    this.#process = startAsked(name, new URL('lib/engine.process.ts', import.meta.url))
   }
 
   open(choice: EngineChoice): Promise<unknown> {
-    return this.#ask({ do: 'open', choice })
+    return this.#process.ask({ do: 'open', choice })
   }
 
   async decode(context: number, steps: number): Promise<void> {
-    const ms = (await this.#ask({ do: 'decode', context, steps })) as number[]
+    const ms = (await this.#process.ask({ do: 'decode', context, steps })) as number[]
     this.turns.decodeMs[context] = [...(this.turns.decodeMs[context] ?? []), median(ms)]
   }
 
   async prefill(): Promise<void> {
-    this.turns.prefillMs.push((await this.#ask({ do: 'prefill', nTokens: prefillTokens })) as number)
+    this.turns.prefillMs.push((await this.#process.ask({ do: 'prefill', nTokens: prefillTokens })) as number)
   }
 
   async close(): Promise<void> {
-    Object.assign(this.turns, await this.#ask({ do: 'memory' }))
-    const ended = new Promise((resolve) => this.#child.once('exit', resolve))
-    this.#child.send({ do: 'close' } satisfies EngineRequest)
-    await ended
-  }
-
-  #ask(request: EngineRequest): Promise<unknown> {
-    return new Promise((resolve, reject) => {
-      const failed = (code: number | null) => reject(new Error(`the process of ${this.name} ended with ${code}`))
-      this.#child.once('exit', failed)
-      this.#child.once('message', ({ result }: { result: unknown }) => {
-        this.#child.off('exit', failed)
-        resolve(result)
-      })
-      this.#child.send(request)
-    })
+    Object.assign(this.turns, await this.#process.ask({ do: 'memory' }))
+    await this.#process.close({ do: 'close' })
   }
 }
 
