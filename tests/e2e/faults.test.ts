@@ -106,39 +106,6 @@ test('the same for the first and the last hop, through a running node', async ()
   }
 })
 
-test('the API tells the text so far with the error, and takes the answer up again by its name', async () => {
-  const apiUrl = nodes.get('entry')?.apiUrl
-  const chat = async (llm_node: object) => {
-    const body = { model: 'qwen3-12x128', messages: [{ role: 'user', content: 'What is llm-node?' }], llm_node }
-    const how = { temperature: 0, ignore_eos: true, max_tokens: 800 }
-    const headers = { 'content-type': 'application/json' }
-    const sent = { method: 'POST', headers, body: JSON.stringify({ ...body, ...how }) }
-    return fetch(new URL('/v1/chat/completions', apiUrl), sent)
-  }
-  const asking = chat({ wait_ms: 0 })
-  await eventually(async () => {
-    const { generations } = await swarm.get<{ generations: GenerationBody[] }>('entry', '/api/generations')
-    expect(generations[0]).toMatchObject({ state: 'running' })
-    expect(generations[0]?.tokens).toBeGreaterThan(20)
-  })
-  await killNode('node2')
-  const broken = await asking
-  expect(broken.status).toBe(503)
-  const { error } = openAiError.parse(await broken.json())
-  expect(error.code).toBe('coverage_gap')
-  const { text = '', tokens = [], resume } = error.llm_node.interrupted ?? {}
-  expect(text).toMatch(/^llm-node is a peer-to-peer program/)
-  expect(tokens.length).toBeGreaterThan(20)
-  nodes.set('node2', await swarm.start('node2'))
-  const whole = await eventually(async () => {
-    const answered = await chat({ resume, wait_ms: 30_000 })
-    expect(answered.status).toBe(200)
-    return chatCompletion.parse(await answered.json())
-  }, 30_000)
-  expect(whole.usage.completion_tokens).toBe(800)
-  expect(whole.choices[0]?.message.content.startsWith(text)).toBe(true)
-})
-
 test('a client that goes away: the running node and all hops free everything', async () => {
   const ask = await eventually(longAnswer)
   ask.kill('SIGKILL')
@@ -173,4 +140,38 @@ test('Ctrl-C ends an answer at once, and all hops free their KV', async () => {
     stderr: 'llm-node: Stopped on request. (ABORTED)\n',
   })
   await swarm.expectIdle(nodeNames, STEP_DEADLINE_MS)
+})
+
+test('the API tells the text so far with the error, and takes the answer up again by its name', async () => {
+  // Last: a chat keeps its chain, and with it sessions at all hops.
+  const { apiUrl } = await swarm.start('entry')
+  const chat = async (llm_node: object) => {
+    const body = { model: 'qwen3-12x128', messages: [{ role: 'user', content: 'What is llm-node?' }], llm_node }
+    const how = { temperature: 0, ignore_eos: true, max_tokens: 800 }
+    const headers = { 'content-type': 'application/json' }
+    const sent = { method: 'POST', headers, body: JSON.stringify({ ...body, ...how }) }
+    return fetch(new URL('/v1/chat/completions', apiUrl), sent)
+  }
+  const asking = chat({ wait_ms: 0 })
+  await eventually(async () => {
+    const { generations } = await swarm.get<{ generations: GenerationBody[] }>('entry', '/api/generations')
+    expect(generations[0]).toMatchObject({ state: 'running' })
+    expect(generations[0]?.tokens).toBeGreaterThan(20)
+  })
+  await killNode('node2')
+  const broken = await asking
+  expect(broken.status).toBe(503)
+  const { error } = openAiError.parse(await broken.json())
+  expect(error.code).toBe('coverage_gap')
+  const { text = '', tokens = [], resume } = error.llm_node.interrupted ?? {}
+  expect(text).toMatch(/^llm-node is a peer-to-peer program/)
+  expect(tokens.length).toBeGreaterThan(20)
+  nodes.set('node2', await swarm.start('node2'))
+  const whole = await eventually(async () => {
+    const answered = await chat({ resume, wait_ms: 30_000 })
+    expect(answered.status).toBe(200)
+    return chatCompletion.parse(await answered.json())
+  }, 30_000)
+  expect(whole.usage.completion_tokens).toBe(800)
+  expect(whole.choices[0]?.message.content.startsWith(text)).toBe(true)
 })
