@@ -8,3 +8,9 @@ export function createRandom(seed: number): () => number {
     return state >>> 0
   }
 }
+
+/** The same values in another order. `random`: in [0, 1). */
+export function shuffle<T>(values: readonly T[], random: () => number): T[] {
+  const pool = [...values]
+  return values.flatMap(() => pool.splice(Math.floor(random() * pool.length), 1))
+}

@@ -2,6 +2,7 @@ import { toHex } from '../base/bytes.ts'
 import type { Clock } from '../base/clock.ts'
 import { coverageLimits } from '../base/limits.ts'
 import type { Logger } from '../base/logger.ts'
+import { shuffle } from '../base/random.ts'
 import type { Timers } from '../base/timers.ts'
 import type { ContactBook } from '../p2p/contact-book.ts'
 import { networkTag } from '../p2p/network.ts'
@@ -21,6 +22,7 @@ import {
   type GossipRequest,
 } from './gossip-messages.ts'
 import { createIntake, type Intake } from './intake.ts'
+import { pausedFor } from './pace.ts'
 
 export const ADVERTS_PROTOCOL = '/llm/adverts/1'
 /** Changes that come together travel together; the more peers there are, the longer they wait for each other. */
@@ -157,7 +159,7 @@ class Exchange implements Gossip {
       if (box.get(key)?.change !== 'advert' || change === 'tombstone') box.set(key, { change, offer })
     }
     const isPatient = change === 'heartbeat' || (change === 'advert' && !entry.isChange)
-    const collectMs = Math.max(COLLECT.minMs, Math.min(COLLECT.maxMs, COLLECT.msPerPeer * nPeers))
+    const collectMs = pausedFor(COLLECT, nPeers)
     this.#flushWithin(isPatient ? PATIENT_MS : collectMs)
   }
 
@@ -380,9 +382,4 @@ class Exchange implements Gossip {
 
 function lineOf({ id, index }: AdvertEntry): DigestLine {
   return { advertId: id, index }
-}
-
-function shuffle<T>(values: readonly T[], random: () => number): T[] {
-  const pool = [...values]
-  return values.flatMap(() => pool.splice(Math.floor(random() * pool.length), 1))
 }

@@ -8,6 +8,7 @@ import { positionOf } from './crowd.ts'
 import type { Feeds } from './feeds.ts'
 import type { Gossip } from './gossip.ts'
 import type { OwnAdvert } from './own-advert.ts'
+import { pausedFor } from './pace.ts'
 import type { RoundTrips } from './round-trips.ts'
 import { type SwarmPeer, type SwarmSources, swarmPeers } from './swarm-peers.ts'
 
@@ -77,15 +78,12 @@ class ViewKeeper implements Keeper {
   }
 
   start(): void {
-    const { table } = this.#deps.sources
-    const byPeers = ({ minMs, msPerPeer, maxMs }: typeof SYNC) =>
-      Math.max(minMs, Math.min(maxMs, msPerPeer * table.size))
     this.#every(
       () => this.#tickMs,
       () => this.#tick(),
     )
     this.#every(
-      () => byPeers(SYNC),
+      () => pausedFor(SYNC, this.#deps.sources.table.size),
       () => this.#syncSomebody(),
     )
   }
@@ -137,7 +135,7 @@ class ViewKeeper implements Keeper {
     feeds.choose(sources.table.size)
     await own.tick()
     const soonMs = 0.5 * this.#tickMs
-    const pauseMs = Math.max(soonMs, Math.min(MEASURE.maxMs, MEASURE.msPerPeer * sources.table.size))
+    const pauseMs = pausedFor({ ...MEASURE, minMs: soonMs }, sources.table.size)
     // One that has just missed a round trip is asked again at once: so silence shows as fast in any swarm.
     const isDue = (peerId: string) =>
       (this.#measured.get(peerId) ?? Number.NEGATIVE_INFINITY) <= nowMs - (this.#missed.has(peerId) ? soonMs : pauseMs)

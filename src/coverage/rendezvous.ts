@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import { createByteWriter, toHex } from '../base/bytes.ts'
 import { coverageLimits } from '../base/limits.ts'
 import type { Logger } from '../base/logger.ts'
+import { shuffle } from '../base/random.ts'
 import { type Dht, untilTaken } from '../p2p/dht.ts'
 import type { PeerNode } from '../p2p/peer-node.ts'
 import type { Serving } from './advert.ts'
@@ -53,7 +54,8 @@ export function createRendezvous({ dht, peer, logger }: RendezvousDeps): Rendezv
       if (dht === undefined) return 0
       const met = new Set<string>()
       // One group after the other, in a random order: newcomers spread over the swarm, and stop when they know enough.
-      for (const group of shuffled(Math.max(1, Math.ceil(nLayers / GROUP_LAYERS)))) {
+      const nGroups = Math.max(1, Math.ceil(nLayers / GROUP_LAYERS))
+      for (const group of shuffle([...Array(nGroups).keys()], Math.random)) {
         if (signal.aborted || stopping.signal.aborted || met.size >= coverageLimits.meshPeers) break
         const members = await dht.members(meetingPoint(modelId, group), { signal })
         const chosen = members.slice(0, coverageLimits.meshPeers - met.size)
@@ -78,10 +80,4 @@ function pointsOf({ modelId, span }: Serving): Uint8Array[] {
   const first = Math.floor(span.start / GROUP_LAYERS)
   const last = Math.floor((span.end - 1) / GROUP_LAYERS)
   return Array.from({ length: last - first + 1 }, (_, i) => meetingPoint(modelId, first + i))
-}
-
-function shuffled(length: number): number[] {
-  return Array.from({ length }, (_, i) => ({ i, at: Math.random() }))
-    .sort((a, b) => a.at - b.at)
-    .map(({ i }) => i)
 }

@@ -11,6 +11,8 @@ export interface RouteNodes {
   readonly size: number
   readonly msPerLayer: Float64Array
   readonly unknownLinkMs: Float64Array
+  /** Between this node and a holder, to it and back from it. */
+  readonly entryMs: Float64Array
   /** Holders to which a link is known, and its ms: those of one holder lie from `knownAt[index]` to `knownAt[index + 1]`. */
   readonly knownAt: Int32Array
   readonly knownFrom: Int32Array
@@ -48,6 +50,7 @@ export function describeNodes(holders: readonly LayerHolder[], request: NodesReq
   const msPerLayer = new Float64Array(n)
   const unknownLinkMs = new Float64Array(n)
   const fixedMs = Float64Array.from(holders, (holder) => shortKvMs(holder, maxContext))
+  const entryMs = Float64Array.from(holders, (holder, index) => linkMs(holder.rttMs, holder) * (factors?.[index] ?? 1))
   let size = 0
   for (const [index, holder] of holders.entries()) {
     const factor = factors?.[index] ?? 1
@@ -58,7 +61,7 @@ export function describeNodes(holders: readonly LayerHolder[], request: NodesReq
     msPerLayer[index] = holder.decodeMs * factor
     unknownLinkMs[index] = linkMs(null, holder) * factor
   }
-  const without = { ...nodes, size, msPerLayer, unknownLinkMs, fixedMs, ...knownLinks(holders, factors) }
+  const without = { ...nodes, size, msPerLayer, unknownLinkMs, entryMs, fixedMs, ...knownLinks(holders, factors) }
   return { ...without, restMs: leastMs(holders, span, without) }
 }
 
@@ -135,6 +138,32 @@ function leastMs(holders: readonly LayerHolder[], span: Span, nodes: Omit<RouteN
     }
   }
   return rest
+}
+
+/** In the place of a holder: this node, or nobody yet. */
+export const NOBODY = -1
+
+/** What a link counts more; an index without a holder: this node. */
+export function penaltyBetween(
+  holders: readonly LayerHolder[],
+  { penaltyMs, penalised }: Pick<SearchRequest, 'penaltyMs' | 'penalised'>,
+  from: number,
+  to: number,
+): number {
+  if (penaltyMs === undefined) return 0
+  const [a, b] = [holders[from]?.address ?? null, holders[to]?.address ?? null]
+  if (penalised !== undefined && !(a !== null && penalised.has(a)) && !(b !== null && penalised.has(b))) return 0
+  return penaltyMs(a, b)
+}
+
+/** No identity is on a circuit twice (protocol.md §4), nor two that clash. */
+export function exclude(
+  holders: readonly LayerHolder[],
+  { clash }: Pick<SearchRequest, 'clash'>,
+  a: number,
+  b: number,
+): boolean {
+  return a === b || clash?.(holders[a]?.address ?? '', holders[b]?.address ?? '') === true
 }
 
 export function at(list: Int16Array | Int32Array | Float64Array, index: number): number {

@@ -1,6 +1,13 @@
 import type { LayerHolder } from './map.ts'
-import { linkMs } from './route-costs.ts'
-import { at, type FoundHop, type RouteNodes, type SearchRequest } from './route-nodes.ts'
+import {
+  at,
+  exclude,
+  type FoundHop,
+  NOBODY,
+  penaltyBetween,
+  type RouteNodes,
+  type SearchRequest,
+} from './route-nodes.ts'
 
 /** Continuations looked at: all there are in a swarm of some dozens, a millisecond among 1,000. */
 const MOST_LOOKS = 60_000
@@ -49,14 +56,14 @@ class Refinement {
     const first: Step[] = []
     for (const [index, holder] of this.#holders.entries()) {
       const isFirst = at(this.#nodes.first, index) === span.start && holder.span.start <= span.start
-      if (isFirst) this.#look(first, undefined, index, span.start, linkMs(holder.rttMs, holder) * this.#factor(index))
+      if (isFirst) this.#look(first, NOBODY, index, span.start, at(this.#nodes.entryMs, index))
     }
     this.#follow(first)
     return this.#best
   }
 
   /** Notes a continuation that may lead to something better. */
-  #look(steps: Step[], from: number | undefined, index: number, start: number, costMs: number): void {
+  #look(steps: Step[], from: number, index: number, start: number, costMs: number): void {
     const { first, offset, fixedMs, restMs } = this.#nodes
     this.#looks++
     const arrivedMs = costMs + at(fixedMs, index)
@@ -79,11 +86,10 @@ class Refinement {
 
   /** To the end of all layers, where this holder reaches it. */
   #finish({ index, start, arrivedMs }: Step): void {
-    const { end, msPerLayer } = this.#nodes
-    const holder = this.#holders[index]
+    const { end, msPerLayer, entryMs } = this.#nodes
     const last = this.#request.span.end
-    if (holder === undefined || at(end, index) < last) return
-    const homeMs = linkMs(holder.rttMs, holder) * this.#factor(index) + this.#penaltyMs(index, undefined)
+    if (at(end, index) < last) return
+    const homeMs = at(entryMs, index) + this.#penaltyMs(index, NOBODY)
     const costMs = arrivedMs + (last - start) * at(msPerLayer, index) + homeMs
     if (costMs >= this.#bestMs) return
     this.#bestMs = costMs
@@ -106,24 +112,11 @@ class Refinement {
     return steps
   }
 
-  /** No identity is on a circuit twice (protocol.md §4), nor two that clash. */
   #isBarred(to: number): boolean {
-    const { clash } = this.#request
-    const address = (index: number) => this.#holders[index]?.address ?? ''
-    return this.#way.some(({ index }) => index === to || clash?.(address(index), address(to)) === true)
+    return this.#way.some(({ index }) => exclude(this.#holders, this.#request, index, to))
   }
 
-  #penaltyMs(from: number | undefined, to: number | undefined): number {
-    const { penaltyMs, penalised } = this.#request
-    if (penaltyMs === undefined) return 0
-    const address = (index: number | undefined) =>
-      index === undefined ? null : (this.#holders[index]?.address ?? null)
-    const ends = [address(from), address(to)]
-    if (penalised !== undefined && !ends.some((end) => end !== null && penalised.has(end))) return 0
-    return penaltyMs(address(from), address(to))
-  }
-
-  #factor(index: number): number {
-    return this.#request.factors?.[index] ?? 1
+  #penaltyMs(from: number, to: number): number {
+    return penaltyBetween(this.#holders, this.#request, from, to)
   }
 }

@@ -1,7 +1,16 @@
 import type { Span } from '../base/span.ts'
 import type { LayerHolder } from './map.ts'
 import { linkMs } from './route-costs.ts'
-import { at, describeNodes, type FoundHop, type RouteNodes, type SearchRequest } from './route-nodes.ts'
+import {
+  at,
+  describeNodes,
+  exclude,
+  type FoundHop,
+  NOBODY,
+  penaltyBetween,
+  type RouteNodes,
+  type SearchRequest,
+} from './route-nodes.ts'
 import { refineRoute } from './route-refine.ts'
 
 export interface FoundRoute {
@@ -13,7 +22,6 @@ export interface FoundRoute {
 
 /** The cheapest arrivals that are kept for each layer; when all are barred to a holder, every arrival is looked at. */
 const KEPT = 4
-const NOBODY = -1
 /** A way that costs so little more than any can is taken as it is. */
 const GOOD_SHARE = 0.01
 /** Ways that cost so many times the bound from behind are looked at; when there is none, dearer ones. */
@@ -144,7 +152,7 @@ class Search {
     const { span } = this.#request
     for (const [index, holder] of this.#holders.entries()) {
       if (at(this.#nodes.first, index) !== span.start || holder.span.start > span.start) continue
-      const startMs = linkMs(holder.rttMs, holder) * this.#factor(index) + this.#penaltyMs(NOBODY, index)
+      const startMs = at(this.#nodes.entryMs, index) + this.#penaltyMs(NOBODY, index)
       const cell = at(this.#nodes.offset, index)
       const costMs = startMs + at(this.#nodes.fixedMs, index)
       if (costMs >= this.#mostMs(cell)) continue
@@ -188,8 +196,7 @@ class Search {
   }
 
   #finish(level: number, index: number, costMs: number): void {
-    const holder = this.#holder(index)
-    const homeMs = linkMs(holder.rttMs, holder) * this.#factor(index) + this.#penaltyMs(index, NOBODY)
+    const homeMs = at(this.#nodes.entryMs, index) + this.#penaltyMs(index, NOBODY)
     if (costMs + homeMs >= this.#bestMs) return
     this.#bestMs = costMs + homeMs
     this.#best = { level, holder: index }
@@ -278,14 +285,12 @@ class Search {
     return Math.min(at(this.#leastMs, cell), this.#bestMs - at(this.#nodes.restMs, cell))
   }
 
-  /** No identity is on a circuit twice (protocol.md §4), nor two that clash. */
   #isBarred(level: number, from: number, to: number, layer: number): boolean {
-    const { clash } = this.#request
     const { first, offset } = this.#nodes
     let index = from
     let until = layer
     for (let number = level; number >= 0; number--) {
-      if (index === to || clash?.(this.#holder(index).address, this.#holder(to).address)) return true
+      if (exclude(this.#holders, this.#request, index, to)) return true
       const base = at(offset, index) - at(first, index)
       const { began, parent } = this.#level(number)
       until = at(began, base + until)
@@ -310,21 +315,7 @@ class Search {
   }
 
   #penaltyMs(from: number, to: number): number {
-    const { penaltyMs, penalised } = this.#request
-    if (penaltyMs === undefined) return 0
-    const [a, b] = [this.#holders[from]?.address ?? null, this.#holders[to]?.address ?? null]
-    if (penalised !== undefined && !(a !== null && penalised.has(a)) && !(b !== null && penalised.has(b))) return 0
-    return penaltyMs(a, b)
-  }
-
-  #factor(index: number): number {
-    return this.#request.factors?.[index] ?? 1
-  }
-
-  #holder(index: number): LayerHolder {
-    const holder = this.#holders[index]
-    if (holder === undefined) throw new RangeError('no such holder')
-    return holder
+    return penaltyBetween(this.#holders, this.#request, from, to)
   }
 
   #level(number: number): Level {
