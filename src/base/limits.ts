@@ -346,8 +346,8 @@ export const coverageLimits = {
   advertNeighbours: 5,
   /** Links of a heartbeat chain: one a minute for the 30 minutes of an advert, and as many again for late renewals. */
   chainLinks: 64,
-  /** A sign of life of that age is none (swarm.md §2): two heartbeats. */
-  maxAgeMs: 120_000,
+  /** A sign of life of that age is none: two heartbeats of 60 s, less what looking takes, so that nobody is a ghost for 120 s. */
+  maxAgeMs: 115_000,
   /** How long the highest (sequence, index) of a silent peer is remembered (swarm.md §2). */
   rememberMs: 900_000,
   /** Peers known whole; above that a node keeps of each group of layers the 16 nearest (swarm.md §2). */

@@ -198,7 +198,7 @@ describe('a hostile peer', () => {
     const { peerId } = (await startPeer(cleanup)).node.self
     const advert = villain.advert({ peerId })
     const ghost = villain.advert({ key: newKeys() })
-    await villain.tell({ ...advert, ageMs: 60_000 }, { ...ghost, ageMs: 120_000 })
+    await villain.tell({ ...advert, ageMs: 60_000 }, { ...ghost, ageMs: coverageLimits.maxAgeMs })
     expect(seen(victim, villain)?.ageMs).toBeGreaterThan(59_000)
     expect(victim.swarm.peers()).toHaveLength(2)
     await villain.tell({ ...advert, ageMs: 0 })

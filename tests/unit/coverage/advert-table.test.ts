@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import { coverageLimits } from '../../../src/base/limits.ts'
 import { createAdvertTable } from '../../../src/coverage/advert-table.ts'
 import { createTestNode, network } from './advert-helpers.ts'
 
@@ -23,18 +24,18 @@ describe('advert table', () => {
     expect(() => table.addAdvert(a.advert({ sequence: 12 }, 'other').bytes, 0, 5)).toThrow(/in this network/)
   })
 
-  it('adds ages up, and drops a peer that was silent for two minutes', () => {
+  it('adds ages up, and drops a peer that was silent for 115 s', () => {
     const table = createAdvertTable({ network })
     const a = createTestNode().advert()
-    expect(table.addAdvert(a.bytes, 120_000, 0)).toBe('old')
+    expect(table.addAdvert(a.bytes, coverageLimits.maxAgeMs, 0)).toBe('old')
     expect(table.addAdvert(a.bytes, 50_000, 1_000)).toBe('new')
     const entry = table.all()[0]
     if (entry === undefined) throw new Error('nothing there')
     expect(table.ageMs(entry, 31_000)).toBe(80_000)
-    expect(table.live(70_999)).toHaveLength(1)
-    expect(table.expire(70_999)).toBe(false)
-    expect(table.live(71_000)).toHaveLength(0)
-    expect(table.expire(71_000)).toBe(true)
+    expect(table.live(65_999)).toHaveLength(1)
+    expect(table.expire(65_999)).toBe(false)
+    expect(table.live(66_000)).toHaveLength(0)
+    expect(table.expire(66_000)).toBe(true)
     expect(table.expire(71_001)).toBe(false)
   })
 
@@ -61,7 +62,7 @@ describe('advert table', () => {
     forged[20] = (forged[20] ?? 0) ^ 1
     expect(() => table.addHeartbeat(forged, 0, 1)).toThrow(/does not belong/)
     expect(table.addHeartbeat(b.beat(1), 0, 1)).toBe('unknown')
-    expect(table.addHeartbeat(a.beat(1), 120_000, 1)).toBe('old')
+    expect(table.addHeartbeat(a.beat(1), coverageLimits.maxAgeMs, 1)).toBe('old')
   })
 
   it('lets a peer go at its tombstone and never takes it back with older words', () => {
