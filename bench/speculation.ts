@@ -83,6 +83,7 @@ async function run(
       adopt() {},
       beside: async () => undefined,
       isSound: () => true,
+      late() {},
       leaving: () => new Set(),
       open: async () => opened,
       failed(error) {

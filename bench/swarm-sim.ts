@@ -25,6 +25,8 @@ const keep = flag('keep')
 const readKept = async () =>
   JSON.parse(keep === undefined ? '{}' : await readFile(keep, 'utf8').catch(() => '{}')) as Record<string, Done>
 
+/** What runs is what was there at the start. */
+const commit = currentCommit()
 const results: Done[] = []
 for (const size of sizes) {
   const before = (await readKept())[size]
@@ -43,7 +45,7 @@ for (const size of sizes) {
     requests: 500,
     seed: 2026,
   })
-  const done = { ...figures, commit: currentCommit() }
+  const done = { ...figures, commit }
   results.push(done)
   // Read again: another process may have done another size meanwhile.
   if (keep !== undefined) await writeFile(keep, `${JSON.stringify({ ...(await readKept()), [size]: done })}\n`)

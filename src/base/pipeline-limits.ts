@@ -49,6 +49,9 @@ export const pipelineLimits = {
   spareAfterMs: 1_000,
   /** A spare circuit reserves KV that it may never use: only where so many sessions would fit. */
   spareRoom: 4,
+  /** Beyond what its links take: when building a circuit, or its first token, takes so much longer, another one is begun beside. */
+  lateToOpenMs: 2_000,
+  firstLateMs: 3_000,
   /** No step is called slow below this. */
   hedgeLeastMs: 100,
   /** Share of a circuit's life after which a generation moves to a new one (protocol.md §4: at 55 of 60 min). */

@@ -14,7 +14,7 @@ import { checkPlainBody, decodeFail, decodeOk, encodeExtend, OP, type Op, PING_B
 import type { FrameLink, PeerTarget } from './ports.ts'
 import { createOpener, createSealer, type Opener, type Sealer } from './ratchet.ts'
 import type { HopTarget } from './ring.ts'
-import { hopError } from './ring-errors.ts'
+import { aborted, hopError } from './ring-errors.ts'
 import { createSendQueue, type SendQueue } from './send-queue.ts'
 
 export interface RequestOptions {
@@ -140,7 +140,8 @@ class OutboundCircuit implements EntryCircuit {
     const answer = await this.#exchange(hop - 1, OP.extend, body, wait).catch((error: unknown) => {
       handshake.wipe()
       // The predecessor is there and says nothing: the link to the new hop is what took too long.
-      throw isLlmNodeError(error, 'HOP_TIMEOUT') ? hopError(this.#hops, hop, 'HOP_TIMEOUT') : error
+      if (isLlmNodeError(error, 'HOP_TIMEOUT')) throw hopError(this.#hops, hop, 'HOP_TIMEOUT')
+      throw isLlmNodeError(error, 'ABORTED') ? aborted(this.#hops, hop) : error
     })
     if (answer.op !== OP.extended) {
       handshake.wipe()
@@ -219,7 +220,7 @@ class OutboundCircuit implements EntryCircuit {
     try {
       return await transport.open(target, { signal: AbortSignal.any([signal, timeout.signal]) })
     } catch (cause) {
-      if (signal.aborted) throw aborted()
+      if (signal.aborted) throw aborted(this.#hops, 0)
       throw hopError(this.#hops, 0, 'PEER_UNREACHABLE', { cause })
     } finally {
       cancel()
@@ -301,7 +302,7 @@ class OutboundCircuit implements EntryCircuit {
         settle()
         reject(error)
       }
-      const onAbort = () => fail(aborted())
+      const onAbort = () => fail(aborted(this.#hops, hop))
       const cancelTimer = this.#context.timers.after(timeoutMs, () => fail(hopError(this.#hops, hop, 'HOP_TIMEOUT')))
       signal?.addEventListener('abort', onAbort, { once: true })
       begin((value) => {
@@ -364,8 +365,4 @@ function isAnswer(asked: Op, op: Op, inner: Uint8Array): boolean {
   if (asked === OP.extend) return op === OP.extended || op === OP.extendFail
   if (asked === OP.ping) return op === OP.pong
   return op === OP.ok ? decodeOk(inner) === asked : op === OP.fail && decodeFail(inner).op === asked
-}
-
-export function aborted(): LlmNodeError {
-  return new LlmNodeError('ABORTED', 'Stopped on request.')
 }

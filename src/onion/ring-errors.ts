@@ -58,3 +58,8 @@ export function hopError(
     ...(details.cause === undefined ? {} : { cause: details.cause }),
   })
 }
+
+/** `hop`: the one whose answer was waited for, if any. */
+export function aborted(hops: readonly HopTarget[] = [], hop?: number): LlmNodeError {
+  return new LlmNodeError('ABORTED', 'Stopped on request.', hop === undefined ? {} : { meta: hopMeta(hops, hop) })
+}

@@ -1,11 +1,11 @@
 import { assertInput, LlmNodeError } from '../base/errors.ts'
 import { type Cadence, createCadence } from './cadence.ts'
-import { aborted, type EntryCircuit } from './circuit.ts'
+import type { EntryCircuit } from './circuit.ts'
 import { allFinite, bytesOf, frameWireBytes, KIND, rowsOf, type SegmentOpener, type SegmentSealer } from './data.ts'
 import { badFrame } from './frames.ts'
 import type { HopContext } from './hop-context.ts'
 import type { HopTarget, Ring, RingChange, RingResult } from './ring.ts'
-import { hopError } from './ring-errors.ts'
+import { aborted, hopError } from './ring-errors.ts'
 import type { KeptHops } from './ring-plan.ts'
 import { createPace, createRingWatch, type RingWatch } from './ring-watch.ts'
 

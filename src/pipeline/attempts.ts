@@ -4,7 +4,6 @@ import { pipelineLimits } from '../base/limits.ts'
 import { sleep } from '../base/sleep.ts'
 import type { Span } from '../base/span.ts'
 import type { AskedProfile } from '../coverage/path.ts'
-import type { Chain } from './chain.ts'
 import {
   type ChainPlan,
   type ChainRequest,
@@ -17,6 +16,7 @@ import {
 } from './entry.ts'
 import { AVOIDED_MS, blameOf, createExclusions, type Exclusions } from './exclusions.ts'
 import { gapError } from './gap-error.ts'
+import { lateToOpenMs, openFirst } from './open-first.ts'
 
 /** One way that failed and is given up for another. */
 export interface Failover {
@@ -62,6 +62,8 @@ export interface Attempts {
     signal: AbortSignal,
     options?: { readonly without?: ReadonlySet<string>; readonly roomy?: boolean },
   ): Promise<OpenedChain | undefined>
+  /** Another chain was faster where this one took too long: whoever it is on it, the next ones try others first. */
+  late(opened: OpenedChain): void
   /** Nothing on its way has failed lately. */
   isSound(opened: OpenedChain): boolean
   /** Addresses of hops on the way in use, relays included, that are about to leave. */
@@ -154,13 +156,16 @@ class RouteAttempts implements Attempts {
       this.#profile ??= plan.profile
       const limit = limitMs === undefined ? undefined : AbortSignal.timeout(Math.ceil(limitMs))
       try {
-        const opened = await openPlan(
-          this.#model,
-          plan,
-          this.#deps,
-          limit === undefined ? signal : AbortSignal.any([signal, limit]),
-        )
-        await this.#requirePinned(opened.chain)
+        const opened = await openFirst({
+          chosen: (either) => this.#openPlan(plan, either),
+          beside: (either) => this.beside(either),
+          lateMs: lateToOpenMs(plan),
+          onLate: (error) => {
+            const blame = isLlmNodeError(error) ? blameOf(error, stopsOf(plan)) : undefined
+            if (blame !== undefined && blame.what !== 'route') this.#exclusions.add(blame)
+          },
+          signal: limit === undefined ? signal : AbortSignal.any([signal, limit]),
+        })
         this.adopt(opened)
         return opened
       } catch (error) {
@@ -189,12 +194,14 @@ class RouteAttempts implements Attempts {
       const roomTokens = roomy ? plan.maxContext * pipelineLimits.spareRoom : 0
       if (hops.some(({ holder }) => holder.freeKvTokens < roomTokens)) return undefined
       if (!isOther || !this.#isSoundPlan(plan)) return undefined
-      const opened = await openPlan(this.#model, plan, this.#deps, signal)
-      await this.#requirePinned(opened.chain)
-      return opened
+      return await this.#openPlan(plan, signal)
     } catch {
       return undefined
     }
+  }
+
+  late({ plan }: OpenedChain): void {
+    this.#exclusions.add({ what: 'route', addresses: stopsOf(plan) })
   }
 
   isSound({ plan }: OpenedChain): boolean {
@@ -365,8 +372,10 @@ class RouteAttempts implements Attempts {
     return stops.slice(1).every((to, at) => this.#exclusions.penaltyMs(stops[at] ?? null, to) < AVOIDED_MS)
   }
 
-  async #requirePinned(chain: Chain): Promise<void> {
-    if (this.#pinned === undefined || chain.maxContext >= this.#pinned.maxContext) return
+  async #openPlan(plan: ChainPlan, signal: AbortSignal): Promise<OpenedChain> {
+    const opened = await openPlan(this.#model, plan, this.#deps, signal)
+    const { chain } = opened
+    if (this.#pinned === undefined || chain.maxContext >= this.#pinned.maxContext) return opened
     await chain.close()
     throw new LlmNodeError('PEER_REFUSED', `The new circuit holds only ${chain.maxContext} tokens.`, {
       hint: 'Try again with a shorter context.',

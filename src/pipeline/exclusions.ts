@@ -18,8 +18,8 @@ export interface Exclusions {
   /** A chain over these hops, in order, has answered: what failed with them before was the other side's fault. */
   worked(addresses: readonly string[]): void
   /**
-   * For findRoute: ms that a link counts more. At least `AVOIDED_MS` when it is excluded, and the more, the longer it will
-   * be.
+   * For findRoute: ms that a link counts more. At least `AVOIDED_MS` when it is excluded, and the more, the later it has
+   * failed.
    */
   penaltyMs(from: string | null, to: string | null): number
   /** All that any penalty concerns now. */
@@ -28,6 +28,8 @@ export interface Exclusions {
 
 /** More than any route costs: an excluded link is used only when nothing else is there. */
 export const AVOIDED_MS = 1e7
+/** Of two excluded links the one that failed first is tried first. All links of a route together stay below AVOIDED_MS. */
+const ORDER = { mostMs: 1e6, stepMs: 1_000 }
 /** More than a good route costs, so that another one is tried first. */
 const SUSPECT_MS = 10_000
 /**
@@ -38,6 +40,8 @@ const PARTNER_MS = 50
 
 interface Entry {
   readonly sinceMs: number
+  /** Which of all failures it was. */
+  readonly nth: number
   readonly times: number
   untilMs: number
 }
@@ -52,28 +56,36 @@ export function createExclusions(clock: Clock, scores?: Pick<PeerScores, 'worked
   const suspects = createTimes(clock)
   const workedMs = new Map<string, number>()
 
+  let nFailures = 0
+  const excludedMs = (entries: readonly Entry[]) => {
+    const nLater = nFailures - Math.max(...entries.map(({ nth }) => nth))
+    return AVOIDED_MS + Math.max(0, ORDER.mostMs - ORDER.stepMs * nLater)
+  }
+
   /** What a peer costs: it is out when it failed with two different partners since it worked, for then it is not the link. */
   const costOf = (peer: string | null) => {
     if (peer === null) return 0
-    const partners = new Map<string, number>()
-    for (const [link, { sinceMs, leftMs }] of links.active()) {
-      if (sinceMs <= (workedMs.get(peer) ?? Number.NEGATIVE_INFINITY)) continue
+    const partners = new Map<string, Entry>()
+    for (const [link, entry] of links.active()) {
+      if (entry.sinceMs <= (workedMs.get(peer) ?? Number.NEGATIVE_INFINITY)) continue
       const [from = '', to = ''] = link.split('>')
-      if (from === peer) partners.set(to, leftMs)
-      if (to === peer) partners.set(from, leftMs)
+      if (from === peer) partners.set(to, entry)
+      if (to === peer) partners.set(from, entry)
     }
-    const leftMs = Math.max(peers.leftMs(peer), partners.size < 2 ? 0 : Math.max(...partners.values()))
-    if (leftMs > 0) return AVOIDED_MS + leftMs
-    return (suspects.leftMs(peer) > 0 ? SUSPECT_MS : 0) + (partners.size > 0 ? PARTNER_MS : 0)
+    const own = peers.get(peer)
+    const failed = [...(own === undefined ? [] : [own]), ...(partners.size < 2 ? [] : partners.values())]
+    if (failed.length > 0) return excludedMs(failed)
+    return (suspects.get(peer) === undefined ? 0 : SUSPECT_MS) + (partners.size > 0 ? PARTNER_MS : 0)
   }
 
   return {
     add(blame) {
+      nFailures++
       const { peers: who, nSides } = suspectsOf(blame)
       for (const address of who) scores?.failed(address, 1 / nSides)
-      if (blame.what === 'link') links.add(linkKey(blame.from, blame.to))
-      else if (blame.what === 'peer') peers.add(blame.address)
-      else for (const address of blame.addresses) suspects.add(address)
+      if (blame.what === 'link') links.add(linkKey(blame.from, blame.to), nFailures)
+      else if (blame.what === 'peer') peers.add(blame.address, nFailures)
+      else for (const address of blame.addresses) suspects.add(address, nFailures)
     },
     worked(addresses) {
       const nowMs = clock.monotonicMs()
@@ -97,9 +109,9 @@ export function createExclusions(clock: Clock, scores?: Pick<PeerScores, 'worked
       return new Set(names.filter((name) => name !== ''))
     },
     penaltyMs(from, to) {
-      const leftMs = links.leftMs(linkKey(from, to))
+      const link = links.get(linkKey(from, to))
       // A peer is counted once, where a route comes to it: otherwise one that is out weighs as much as two.
-      return Math.max(leftMs > 0 ? AVOIDED_MS + leftMs : 0, costOf(to))
+      return Math.max(link === undefined ? 0 : excludedMs([link]), costOf(to))
     },
   }
 }
@@ -123,14 +135,14 @@ function createTimes(clock: Clock) {
     const nowMs = clock.monotonicMs()
     for (const [name, entry] of entries) if (nowMs > entry.untilMs + lengthMs(entry)) entries.delete(name)
   }
-  const leftMs = (entry: Entry | undefined) => Math.max(0, (entry?.untilMs ?? 0) - clock.monotonicMs())
+  const isActive = ({ untilMs }: Entry) => untilMs > clock.monotonicMs()
   return {
-    add(name: string): void {
+    add(name: string, nth: number): void {
       expire()
       const sinceMs = clock.monotonicMs()
       const times = (entries.get(name)?.times ?? 0) + 1
       entries.delete(name)
-      entries.set(name, { sinceMs, times, untilMs: sinceMs + lengthMs({ times }) })
+      entries.set(name, { sinceMs, nth, times, untilMs: sinceMs + lengthMs({ times }) })
       for (const oldest of entries.keys()) {
         if (entries.size <= pipelineLimits.exclusions) break
         entries.delete(oldest)
@@ -141,12 +153,13 @@ function createTimes(clock: Clock) {
       const entry = entries.get(name)
       if (entry !== undefined) entry.untilMs = Math.min(entry.untilMs, clock.monotonicMs())
     },
-    leftMs: (name: string): number => leftMs(entries.get(name)),
-    *active(): Generator<[name: string, { readonly sinceMs: number; readonly leftMs: number }]> {
-      for (const [name, entry] of entries) {
-        const left = leftMs(entry)
-        if (left > 0) yield [name, { sinceMs: entry.sinceMs, leftMs: left }]
-      }
+    /** As long as it is excluded. */
+    get(name: string): Entry | undefined {
+      const entry = entries.get(name)
+      return entry !== undefined && isActive(entry) ? entry : undefined
+    },
+    *active(): Generator<[name: string, entry: Entry]> {
+      for (const each of entries) if (isActive(each[1])) yield each
     },
   }
 }

@@ -11,7 +11,7 @@ export interface RaceOptions<T> {
 }
 
 /** The first result of the two. Throws the first way's error when both fail, and HOP_TIMEOUT at the limit. */
-export async function raceRows<T>(first: Promise<T>, { lateMs, second, limitMs }: RaceOptions<T>): Promise<T> {
+export async function race<T>(first: Promise<T>, { lateMs, second, limitMs }: RaceOptions<T>): Promise<T> {
   if (lateMs === undefined && limitMs === undefined) return first
   const timers: NodeJS.Timeout[] = []
   const after = (ms: number) => new Promise<void>((resolve) => timers.push(setTimeout(resolve, ms)))

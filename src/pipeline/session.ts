@@ -7,7 +7,7 @@ import type { OpenedChain } from './entry.ts'
 import type { TokenSession } from './generate.ts'
 import type { HeldChain } from './held-chain.ts'
 import { createPace } from './pace.ts'
-import { raceRows } from './race.ts'
+import { race } from './race.ts'
 import { sendRows } from './send-rows.ts'
 import type { Standby } from './standby.ts'
 
@@ -168,7 +168,7 @@ class ChainSession implements Session {
   }
 
   async #compute(inUse: HeldChain, wanted: readonly number[], want: number, signal: AbortSignal): Promise<Computed> {
-    const { hedge = false, patience, standby } = this.#deps
+    const { attempts, hedge = false, patience, standby } = this.#deps
     const over = new AbortController()
     const either = AbortSignal.any([signal, over.signal])
     const on = async (held: HeldChain): Promise<Computed> => ({
@@ -179,8 +179,8 @@ class ChainSession implements Session {
     let other: HeldChain | undefined
     let winner: HeldChain | undefined
     try {
-      const computed = await raceRows(on(inUse), {
-        lateMs: !hedge || standby === undefined ? undefined : isFirst ? 0 : this.#pace.p95(),
+      const computed = await race(on(inUse), {
+        lateMs: this.#lateMs(inUse, wanted.length),
         second: async () => {
           const second = await standby?.second(either)
           if (second === undefined) return undefined
@@ -192,11 +192,23 @@ class ChainSession implements Session {
         limitMs: isFirst ? patience?.firstTokenMs : patience?.tokenMs,
       })
       winner = computed.by
+      if (winner !== inUse && !hedge) attempts.late(inUse.opened)
       return computed
     } finally {
       over.abort(OVER)
       if (other !== winner) await other?.opened.chain.close()
     }
+  }
+
+  /** After so many ms a second chain is begun beside the one in use; undefined: never. */
+  #lateMs({ opened, ids }: HeldChain, nIds: number): number | undefined {
+    const { hedge = false, standby } = this.#deps
+    if (standby === undefined) return undefined
+    if (hedge) return this.#answered ? this.#pace.p95() : 0
+    // Later steps have the circuit's own watch, which goes by those before.
+    if (this.#answered || opened.partsMs === null) return undefined
+    // A row of a prompt costs less than a token does.
+    return pipelineLimits.firstLateMs + opened.partsMs * (nIds - ids.length)
   }
 
   #send({ opened, ids }: HeldChain, wanted: readonly number[], want: number, signal: AbortSignal) {

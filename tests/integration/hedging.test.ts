@@ -32,7 +32,7 @@ function resultOf({ result, error }: AskedAnswer): AskAnswer {
 }
 
 /** a → b, and slower ones beside both. b waits before its `at`-th call. */
-async function startAll(at = Number.POSITIVE_INFINITY) {
+async function startAll(at = Number.POSITIVE_INFINITY, waitMs = SLOW_MS) {
   const wrap = (hops: HopServer): ComputeService => ({
     offer: hops.offer,
     open(request) {
@@ -45,7 +45,7 @@ async function startAll(at = Number.POSITIVE_INFINITY) {
           return session.length
         },
         async forward(pos, rows) {
-          if (calls++ === at) await delay(SLOW_MS, undefined, { ref: false })
+          if (calls++ === at) await delay(waitMs, undefined, { ref: false })
           return session.forward(pos, rows)
         },
         close: () => session.close(),
@@ -85,6 +85,18 @@ test.each([
   },
   20_000,
 )
+
+test('also without it, when the first token takes far longer than it should', async () => {
+  const { nodes, entry } = await startAll(0, 25_000)
+  const startedMs = performance.now()
+  const result = expectUndisturbed(await entry.ask(short))
+  expect(performance.now() - startedMs).toBeLessThan(20_000)
+  expect(result.failovers).toBe(0)
+  expect(result.hops[1]?.address).toBe(nodes[3]?.holder.address)
+  // The next one does not go where this one had to wait.
+  expectUndisturbed(await entry.ask(short))
+  expect(performance.now() - startedMs).toBeLessThan(20_000)
+}, 30_000)
 
 test('without it nobody else sees anything', async () => {
   expect(expectUndisturbed(await (await startAll()).entry.ask(short)).seenBy).toBe(2)

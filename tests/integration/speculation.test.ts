@@ -36,6 +36,7 @@ function onlyChain(chain: Chain): Attempts {
     adopt() {},
     beside: async () => undefined,
     isSound: () => true,
+    late() {},
     leaving: () => new Set(),
     open: async () => ({ chain, plan, exact: true, partsMs: null }),
     failed(error) {

@@ -377,15 +377,15 @@ describe('building', () => {
     expectNothingLeft(swarm)
   })
 
-  it('stops when it is asked to', async () => {
-    for (const dead of [0, 1]) {
-      const swarm = createSwarm(2)
+  it('stops when it is asked to, and says which hop it was waiting for', async () => {
+    for (const dead of [0, 1, 2]) {
+      const swarm = createSwarm(3)
       swarm.network.mute(swarm.hops[dead]?.peerId ?? '')
       const abort = new AbortController()
-      const failed = failure(swarm.entry.service.openRing(swarm.options('cc'), { signal: abort.signal }))
+      const failed = failure(swarm.entry.service.openRing(swarm.options('ccc'), { signal: abort.signal }))
       await settle()
       abort.abort()
-      expect((await failed).code).toBe('ABORTED')
+      expect(await failed).toMatchObject({ code: 'ABORTED', meta: { hop: dead, pair: [dead - 1, dead] } })
       await settle()
       expectNothingLeft(swarm, [dead + 1])
     }

@@ -1,10 +1,13 @@
-import { expect, test } from 'vitest'
+import { expect, test, vi } from 'vitest'
+import { systemClock } from '../../../src/base/clock.ts'
 import { type ErrorCode, LlmNodeError } from '../../../src/base/errors.ts'
+import { pipelineLimits } from '../../../src/base/limits.ts'
 import type { LayerHolder } from '../../../src/coverage/map.ts'
 import type { ModelSpec } from '../../../src/model/spec.ts'
 import type { Ring, RingOptions } from '../../../src/onion/ring.ts'
 import { createAttempts, type WayNews } from '../../../src/pipeline/attempts.ts'
 import type { EntryDeps, EntryModel } from '../../../src/pipeline/entry.ts'
+import { AVOIDED_MS, createExclusions } from '../../../src/pipeline/exclusions.ts'
 
 const MINE = 'aa'.repeat(32)
 const OTHER = 'bb'.repeat(32)
@@ -354,4 +357,45 @@ test('when only a relay leaves, the same hop computes again behind another one',
   expect(tried).toHaveLength(2)
   expect(tried[1]?.split(' ')).toEqual(expect.arrayContaining(['a', 'r2']))
   expect(tried[1]).not.toContain(first)
+})
+
+test('where building takes too long another way is built beside it, and the place where it was held up is left out', async () => {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+  try {
+    const holders = [holder('a', 0, 4), holder('b', 4, 8), holder('b2', 4, 8, { decodeMs: 2 })]
+    const { deps, tried } = createNetwork(holders)
+    const broken: string[] = []
+    const exclusions = createExclusions(systemClock)
+    const frozen: EntryDeps = {
+      ...deps,
+      exclusions,
+      openRing(options, run) {
+        const at = options.hops.findIndex(({ peerId }) => peerId === 'b')
+        if (at < 0) return deps.openRing(options, run)
+        tried.push(options.hops.map(({ peerId }) => peerId).join(' '))
+        return new Promise((_, reject) =>
+          run.signal.addEventListener('abort', () => {
+            broken.push('b')
+            reject(brokenAt(at, 'ABORTED'))
+          }),
+        )
+      },
+    }
+    const news: WayNews[] = []
+    const attempts = createAttempts(model, { request, onNews: (each) => news.push(each) }, frozen)
+    const opening = attempts.open(signal)
+    await vi.advanceTimersByTimeAsync(pipelineLimits.lateToOpenMs - 1)
+    expect(tried).toEqual(['a b'])
+    // Beyond what its links may take.
+    await vi.advanceTimersByTimeAsync(2 * pipelineLimits.lateToOpenMs)
+    const { chain } = await opening
+    expect(chain.hops.map(({ address }) => address)).toEqual(['a', 'b2'])
+    expect(broken).toEqual(['b'])
+    // It did not fail: nothing had begun on it.
+    expect(news).toEqual([])
+    expect(exclusions.penaltyMs('a', 'b')).toBeGreaterThanOrEqual(AVOIDED_MS)
+    expect(exclusions.penaltyMs('a', 'b2')).toBeLessThan(AVOIDED_MS)
+  } finally {
+    vi.useRealTimers()
+  }
 })

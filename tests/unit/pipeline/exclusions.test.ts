@@ -77,6 +77,15 @@ describe('exclusions', () => {
     expect(way('a', 'b', 'c')).toBeLessThan(way('a', 'twin', 'c'))
   })
 
+  test('also when it failed more often, so that it is left out for longer', () => {
+    const { clock, advance } = createTestClock()
+    const exclusions = createExclusions(clock)
+    for (let i = 0; i < 4; i++) exclusions.add(link('a', 'b'))
+    advance(10_000)
+    exclusions.add(link('a', 'twin'))
+    expect(exclusions.penaltyMs('a', 'b')).toBeLessThan(exclusions.penaltyMs('a', 'twin'))
+  })
+
   test('a peer only when two different partners failed with it', () => {
     const exclusions = createExclusions(createTestClock().clock)
     exclusions.add(link('a', 'b'))

@@ -50,6 +50,7 @@ function listed(chains: readonly Chain[]): Attempts & { readonly failures: unkno
     adopt() {},
     beside: async () => undefined,
     isSound: () => true,
+    late() {},
     leaving: () => new Set(),
     async open() {
       const chain = rest.shift()
