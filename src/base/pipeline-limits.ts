@@ -49,9 +49,11 @@ export const pipelineLimits = {
   spareAfterMs: 1_000,
   /** A spare circuit reserves KV that it may never use: only where so many sessions would fit. */
   spareRoom: 4,
-  /** Beyond what its links take: when building a circuit, or its first token, takes so much longer, another one is begun beside. */
-  lateToOpenMs: 2_000,
-  firstLateMs: 3_000,
+  /** Building a circuit may take so much longer than its links do, a step than is expected, before another one is begun beside. */
+  lateToOpenMs: 1_000,
+  lateToAnswerMs: 3_000,
+  /** What a row of a prompt costs of a token's time, where only that is known (engine.md §3). */
+  prefillRowShare: 0.25,
   /** No step is called slow below this. */
   hedgeLeastMs: 100,
   /** Share of a circuit's life after which a generation moves to a new one (protocol.md §4: at 55 of 60 min). */

@@ -2,6 +2,7 @@ import { randomFillSync } from 'node:crypto'
 import { mkdtemp, open, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Config } from '../base/config.ts'
+import { pipelineLimits } from '../base/limits.ts'
 import type { ModelSpec } from '../model/spec.ts'
 import { type LayerCost, measureLayerCost } from '../pipeline/measure.ts'
 import { declareLayer, packedFileBytes } from '../shard/pack.ts'
@@ -36,8 +37,6 @@ const BURST_STEPS = 60
 const AMONG_OTHER_WORK = 1.12
 const MEMORY_BYTES = 128 * 1_048_576
 const DISK_BYTES = 32 * 1_048_576
-/** A prefill row costs about this share of a decode step where only the memory's speed is known (engine.md §3). */
-const PREFILL_SHARE = 0.25
 /** How long and how much the source may be listened to for its speed. */
 const LISTEN_MS = 1_500
 const LISTEN_BYTES = 8 * 1_048_576
@@ -86,7 +85,7 @@ function largestLayer({ spec, recipe }: SpeedRequest): number {
 }
 
 function guessLayer(decodeMs: number): LayerCost {
-  return { decodeMs, prefillMs: decodeMs * PREFILL_SHARE }
+  return { decodeMs, prefillMs: decodeMs * pipelineLimits.prefillRowShare }
 }
 
 interface Sample {

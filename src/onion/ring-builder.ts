@@ -126,8 +126,10 @@ class RingBuild implements PreparedRing {
     const owned = createRingEnd(this.#context, last.peerId, {
       onData: (frame) => this.#session?.onReturn(frame),
       onEnd: () => {
-        if (this.#session !== undefined) this.#session.onReturnEnd()
-        else this.#circuit.end(hopError(hops, hops.length, 'CIRCUIT_BROKEN'))
+        if (this.#session !== undefined) return this.#session.onReturnEnd()
+        // As in a ring that stands: a TRUNCATED is on its way, if a hop has gone.
+        const { timers, limits } = this.#context
+        timers.after(limits.truncatedWaitMs, () => this.#circuit.end(hopError(hops, hops.length, 'CIRCUIT_BROKEN')))
       },
     })
     this.#end = owned

@@ -28,6 +28,7 @@ import type { Links } from './links.ts'
 import { mdnsServiceTag } from './network.ts'
 import type { OwnAddresses } from './own-addresses.ts'
 import { compareDialAddrs, isOwnNetwork, type TransportName } from './peer-addrs.ts'
+import { createRefusedDials } from './refused-dials.ts'
 import type { RelayClient } from './relay-client.ts'
 import { type RelayCapacity, relayServerService } from './relay-server.ts'
 import type { ShutOut } from './shut-out.ts'
@@ -83,6 +84,7 @@ export async function createHost(
   const discovery = options.mdns ? localDiscovery(options, deps.onFound) : undefined
   const usesQuic = options.transports.includes('quic') && options.preSharedKey === undefined
   const quic = usesQuic ? await quicTransport(deps.logger) : undefined
+  const refused = createRefusedDials(() => performance.now())
   const { services: dhts, stores } = dhtServices(options, deps.checkRecord)
   try {
     const host = await createLibp2p<Services>({
@@ -95,7 +97,7 @@ export async function createHost(
         appendAnnounce: [...options.announce],
         addressVerificationRetry: reachabilityLimits.askAgainFirstMs / 2,
       },
-      transports: [tcp(), ...(quic === undefined ? [] : [quic]), deps.relays.transport],
+      transports: [refused.tcp(tcp()), ...(quic === undefined ? [] : [refused.quic(quic)]), deps.relays.transport],
       connectionGater: { ...deps.relays.gater, ...deps.shutOut.gater },
       connectionEncrypters: [singleWrite(noise())],
       ...(options.preSharedKey === undefined ? {} : { connectionProtector: gate(options.preSharedKey) }),

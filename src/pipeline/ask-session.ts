@@ -4,7 +4,7 @@ import { pipelineLimits } from '../base/limits.ts'
 import type { AskedProfile } from '../coverage/path.ts'
 import type { ModelEnds } from '../shard/ends.ts'
 import { shortFactorLimit } from '../shard/rope.ts'
-import { createAttempts, type Pinned, type WayNews } from './attempts.ts'
+import { createAttempts, type WayNews } from './attempts.ts'
 import type { ChatProfiles } from './chat-profiles.ts'
 import { type EntryDeps, type EntryModel, type OpenedChain, prepareChain } from './entry.ts'
 import type { IdleChains } from './idle-chains.ts'
@@ -12,6 +12,7 @@ import { type AskPrompt, firstTurnLength } from './prompt.ts'
 import { commonLength, createSession, type Patience, type Session } from './session.ts'
 import { createStandby } from './standby.ts'
 import type { TextModel } from './text-model.ts'
+import type { Pinned } from './ways.ts'
 
 /** A model that this node can ask: its ends and its text side are here. */
 export interface SessionModel extends EntryModel {

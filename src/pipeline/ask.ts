@@ -3,7 +3,7 @@ import { toHex } from '../base/bytes.ts'
 import { type ErrorCode, LlmNodeError, toLlmNodeError } from '../base/errors.ts'
 import type { AskedProfile, Profile } from '../coverage/path.ts'
 import { type AskSessionDeps, openMakingRoom, type SessionModel, startSession, type WayWishes } from './ask-session.ts'
-import type { Pinned, WayNews } from './attempts.ts'
+import type { WayNews } from './attempts.ts'
 import type { AuditResult } from './audit.ts'
 import type { AuditBook } from './audit-book.ts'
 import { createAuditor } from './auditor.ts'
@@ -17,6 +17,7 @@ import { type AskPrompt, encodePrompt, type Thinking, thinkingOf } from './promp
 import { readText, type TextProgress, type TextSoFar, telling } from './read-text.ts'
 import { neutralSampling, type SamplingParams } from './sampler.ts'
 import type { Transcript, TranscriptLog, TranscriptStore } from './transcript.ts'
+import type { Pinned } from './ways.ts'
 
 /** A model that this node can ask: its ends and its text side are here. */
 export interface AskableModel extends SessionModel {}

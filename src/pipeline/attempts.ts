@@ -10,13 +10,12 @@ import {
   type EntryDeps,
   type EntryModel,
   type OpenedChain,
-  openPlan,
-  planChain,
   stopsOf,
 } from './entry.ts'
-import { AVOIDED_MS, blameOf, createExclusions, type Exclusions } from './exclusions.ts'
+import { blameOf, createExclusions, type Exclusions } from './exclusions.ts'
 import { gapError } from './gap-error.ts'
 import { lateToOpenMs, openFirst } from './open-first.ts'
+import { type Begun, type BesideOptions, createWays, type Pinned, type Ways } from './ways.ts'
 
 /** One way that failed and is given up for another. */
 export interface Failover {
@@ -35,15 +34,6 @@ export type WayNews =
   /** From here on it is computed in another numerics class than before (only with `exact: false`). */
   | { readonly type: 'changed' }
 
-/** What the ways of an answer have in common, from the first one on. */
-export interface Pinned {
-  /** Hexadecimal; undefined: several from the start, or no ring. */
-  readonly numericsClass: string | undefined
-  readonly maxContext: number
-  /** Decided by the first plan, before anything is sent: `auto` stays with it, whoever fails then. */
-  readonly profile: AskedProfile
-}
-
 /** Finds chains for one generation: the first one, and others when one fails. */
 export interface Attempts {
   /** Goes on with a chain that another generation has opened, or that was prepared. */
@@ -58,10 +48,7 @@ export interface Attempts {
    * cannot be built now. Blames nobody. `without`: addresses that must not be on it; `roomy`: only where
    * there is room for many more.
    */
-  beside(
-    signal: AbortSignal,
-    options?: { readonly without?: ReadonlySet<string>; readonly roomy?: boolean },
-  ): Promise<OpenedChain | undefined>
+  beside(signal: AbortSignal, options?: BesideOptions): Promise<OpenedChain | undefined>
   /** Another chain was faster where this one took too long: whoever it is on it, the next ones try others first. */
   late(opened: OpenedChain): void
   /** Nothing on its way has failed lately. */
@@ -95,12 +82,6 @@ const MENDABLE: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'AUTH_FAILED',
 ])
 
-/** What somebody who comes may mend. */
-const WAITED_FOR: ReadonlySet<ErrorCode> = new Set<ErrorCode>(['COVERAGE_GAP', 'COVERAGE_FRAGMENTED', 'NO_RELAY'])
-
-/** A hop of the way in use counts so much more beside it: taken only when nobody else holds its layers. */
-const SHARED_MS = AVOIDED_MS / 100
-
 export function createAttempts(model: EntryModel, options: AttemptsOptions, deps: EntryDeps): Attempts {
   return new RouteAttempts(model, options, deps)
 }
@@ -111,6 +92,7 @@ class RouteAttempts implements Attempts {
   readonly #deps: EntryDeps
   readonly #clock: Clock
   readonly #exclusions: Exclusions
+  readonly #ways: Ways
   #pinned: Pinned | undefined
   #plan: ChainPlan | undefined
   #profile: AskedProfile | undefined
@@ -134,6 +116,11 @@ class RouteAttempts implements Attempts {
     this.#clock = options.clock ?? systemClock
     this.#exclusions = deps.exclusions ?? createExclusions(this.#clock)
     this.#pinned = options.pinned
+    this.#ways = createWays(model, options.request, { ...deps, exclusions: this.#exclusions })
+  }
+
+  get #begun(): Begun {
+    return { pinned: this.#pinned, profile: this.#profile, longRope: this.#longRope }
   }
 
   adopt({ plan, chain }: OpenedChain): void {
@@ -157,13 +144,10 @@ class RouteAttempts implements Attempts {
       const limit = limitMs === undefined ? undefined : AbortSignal.timeout(Math.ceil(limitMs))
       try {
         const opened = await openFirst({
-          chosen: (either) => this.#openPlan(plan, either),
-          beside: (either) => this.beside(either),
+          chosen: (either) => this.#ways.build(this.#begun, plan, either),
+          beside: (either) => this.#anyBeside(either),
           lateMs: lateToOpenMs(plan),
-          onLate: (error) => {
-            const blame = isLlmNodeError(error) ? blameOf(error, stopsOf(plan)) : undefined
-            if (blame !== undefined && blame.what !== 'route') this.#exclusions.add(blame)
-          },
+          onLate: (error) => this.#blame(plan, error),
           signal: limit === undefined ? signal : AbortSignal.any([signal, limit]),
         })
         this.adopt(opened)
@@ -175,29 +159,31 @@ class RouteAttempts implements Attempts {
     }
   }
 
-  async beside(
-    signal: AbortSignal,
-    { without, roomy = false }: { without?: ReadonlySet<string>; roomy?: boolean } = {},
-  ): Promise<OpenedChain | undefined> {
-    const inUse = new Set(this.#plan?.route?.hops.map(({ holder }) => holder.address))
-    if (inUse.size === 0) return undefined
-    try {
-      const shared = (address: string | null) => (address !== null && inUse.has(address) ? SHARED_MS : 0)
-      const penaltyMs = (from: string | null, to: string | null) => this.#exclusions.penaltyMs(from, to) + shared(to)
-      const plan = this.#planWith({ penaltyMs, penalised: undefined, excluded: without })
-      const hops = plan.route?.hops ?? []
-      // Where only a relay leaves, the same hops may compute again.
-      const isOther =
-        without === undefined
-          ? hops.some(({ holder }) => !inUse.has(holder.address))
-          : !stopsOf(plan).some((address) => without.has(address))
-      const roomTokens = roomy ? plan.maxContext * pipelineLimits.spareRoom : 0
-      if (hops.some(({ holder }) => holder.freeKvTokens < roomTokens)) return undefined
-      if (!isOther || !this.#isSoundPlan(plan)) return undefined
-      return await this.#openPlan(plan, signal)
-    } catch {
-      return undefined
+  async beside(signal: AbortSignal, options: BesideOptions = {}): Promise<OpenedChain | undefined> {
+    const plan = this.#ways.beside(this.#begun, this.#plan, options)
+    return plan === undefined ? undefined : this.#ways.build(this.#begun, plan, signal).catch(() => undefined)
+  }
+
+  /** The same while somebody waits: around whoever fails on it. */
+  async #anyBeside(signal: AbortSignal): Promise<OpenedChain | undefined> {
+    for (let tried = 0; tried < pipelineLimits.routesTried; tried++) {
+      const plan = this.#ways.beside(this.#begun, this.#plan)
+      if (plan === undefined) return undefined
+      try {
+        return await this.#ways.build(this.#begun, plan, signal)
+      } catch (error) {
+        if (signal.aborted || !this.#blame(plan, error)) return undefined
+      }
     }
+    return undefined
+  }
+
+  /** False when nobody in particular can be blamed. */
+  #blame(plan: ChainPlan, error: unknown): boolean {
+    const blame = isLlmNodeError(error) ? blameOf(error, stopsOf(plan)) : undefined
+    if (blame === undefined || blame.what === 'route') return false
+    this.#exclusions.add(blame)
+    return true
   }
 
   late({ plan }: OpenedChain): void {
@@ -205,7 +191,7 @@ class RouteAttempts implements Attempts {
   }
 
   isSound({ plan }: OpenedChain): boolean {
-    return this.#isSoundPlan(plan)
+    return this.#ways.isSound(plan)
   }
 
   leaving(): ReadonlySet<string> {
@@ -240,8 +226,8 @@ class RouteAttempts implements Attempts {
     this.#tell({ type: 'failover', reason: error.code, spans })
     if (!this.#isEnough()) return
     // When all that is left has failed, coverage is broken, whatever the adverts of the dead say: that is waited for.
-    const { plan: left } = this.#tryPlan()
-    const maySuspend = (this.#options.suspendMs ?? 0) > 0 && (left === undefined || !this.#isSoundPlan(left))
+    const { plan: left } = this.#ways.best(this.#begun)
+    const maySuspend = (this.#options.suspendMs ?? 0) > 0 && (left === undefined || !this.#ways.isSound(left))
     if (!maySuspend) throw error
   }
 
@@ -275,10 +261,12 @@ class RouteAttempts implements Attempts {
       const changed = new AbortController()
       const nextChange = this.#deps.nextChange?.(AbortSignal.any([signal, changed.signal])) ?? new Promise(() => {})
       try {
-        const { plan, gap } = this.#tryPlan()
+        // What is left after failures is tried in order.
+        const { plan: best, gap } = this.#ways.best(this.#begun, { spread: this.#failures.length === 0 })
         this.#isRetry = false
-        if (plan !== undefined && this.#isGood(plan)) return { plan }
+        if (best !== undefined && this.#isGood(best)) return { plan: best }
         if (this.#failures.length === 0 && this.#pinned === undefined) throw gap
+        const { plan } = this.#ways.best(this.#begun, { lastResort: true })
         const nowMs = this.#clock.monotonicMs()
         this.#graceUntilMs ??= nowMs + pipelineLimits.gapGraceMs
         const graceMs = this.#graceUntilMs - nowMs
@@ -319,67 +307,16 @@ class RouteAttempts implements Attempts {
     return Math.min(leftMs, pipelineLimits.suspendedLookMs)
   }
 
-  #tryPlan(): { plan?: ChainPlan; gap?: LlmNodeError } {
-    try {
-      return {
-        plan: this.#planWith({
-          penaltyMs: this.#exclusions.penaltyMs,
-          penalised: this.#exclusions.concerned(),
-          // What is left after failures is tried in order.
-          random: this.#failures.length === 0 ? (this.#deps.random ?? Math.random) : undefined,
-        }),
-      }
-    } catch (error) {
-      if (isLlmNodeError(error) && WAITED_FOR.has(error.code)) return { gap: error }
-      throw error
-    }
-  }
-
   /** Without those that failed on the way in the first class. */
   #planInOtherClass(failed: ChainPlan | undefined): ChainPlan | undefined {
     if (this.#options.exact !== false || this.#pinned?.numericsClass === undefined) return undefined
-    const stops = failed === undefined ? [] : stopsOf(failed)
-    const { penaltyMs } = this.#exclusions
-    const excluded = new Set(stops.filter((to, at) => penaltyMs(stops[at - 1] ?? null, to) >= AVOIDED_MS))
-    try {
-      const plan = this.#planWith({ penaltyMs, excluded, numericsClass: undefined })
-      return this.#isGood(plan) ? plan : undefined
-    } catch {
-      return undefined
-    }
-  }
-
-  #planWith(wishes: Partial<ChainRequest>): ChainPlan {
-    const { request } = this.#options
-    const pinned = this.#pinned
-    const profile = pinned?.profile ?? this.#profile ?? request.profile
-    const kept = pinned === undefined ? {} : { numericsClass: pinned.numericsClass }
-    const plan = planChain(
-      this.#model,
-      { ...request, longRope: this.#longRope, profile, ...kept, ...wishes },
-      this.#deps,
-    )
-    return pinned === undefined ? plan : { ...plan, maxContext: pinned.maxContext }
+    const plan = this.#ways.inOtherClass(this.#begun, failed)
+    return plan !== undefined && this.#isGood(plan) ? plan : undefined
   }
 
   /** Nothing on it has failed; or only in other generations, which is no reason not to try. */
   #isGood(plan: ChainPlan): boolean {
-    return this.#failures.length === 0 || this.#isSoundPlan(plan)
-  }
-
-  #isSoundPlan(plan: ChainPlan): boolean {
-    const stops = [null, ...stopsOf(plan), null]
-    return stops.slice(1).every((to, at) => this.#exclusions.penaltyMs(stops[at] ?? null, to) < AVOIDED_MS)
-  }
-
-  async #openPlan(plan: ChainPlan, signal: AbortSignal): Promise<OpenedChain> {
-    const opened = await openPlan(this.#model, plan, this.#deps, signal)
-    const { chain } = opened
-    if (this.#pinned === undefined || chain.maxContext >= this.#pinned.maxContext) return opened
-    await chain.close()
-    throw new LlmNodeError('PEER_REFUSED', `The new circuit holds only ${chain.maxContext} tokens.`, {
-      hint: 'Try again with a shorter context.',
-    })
+    return this.#failures.length === 0 || this.#ways.isSound(plan)
   }
 
   #tell(news: WayNews): void {

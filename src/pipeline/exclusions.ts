@@ -19,9 +19,9 @@ export interface Exclusions {
   worked(addresses: readonly string[]): void
   /**
    * For findRoute: ms that a link counts more. At least `AVOIDED_MS` when it is excluded, and the more, the later it has
-   * failed.
+   * failed. `lastResort`: where all that is left has failed, either end of a failed link counts as the one that is gone.
    */
-  penaltyMs(from: string | null, to: string | null): number
+  penaltyMs(from: string | null, to: string | null, lastResort?: boolean): number
   /** All that any penalty concerns now. */
   concerned(): ReadonlySet<string>
 }
@@ -63,7 +63,7 @@ export function createExclusions(clock: Clock, scores?: Pick<PeerScores, 'worked
   }
 
   /** What a peer costs: it is out when it failed with two different partners since it worked, for then it is not the link. */
-  const costOf = (peer: string | null) => {
+  const costOf = (peer: string | null, fewestPartners: number) => {
     if (peer === null) return 0
     const partners = new Map<string, Entry>()
     for (const [link, entry] of links.active()) {
@@ -73,7 +73,7 @@ export function createExclusions(clock: Clock, scores?: Pick<PeerScores, 'worked
       if (to === peer) partners.set(from, entry)
     }
     const own = peers.get(peer)
-    const failed = [...(own === undefined ? [] : [own]), ...(partners.size < 2 ? [] : partners.values())]
+    const failed = [...(own === undefined ? [] : [own]), ...(partners.size < fewestPartners ? [] : partners.values())]
     if (failed.length > 0) return excludedMs(failed)
     return (suspects.get(peer) === undefined ? 0 : SUSPECT_MS) + (partners.size > 0 ? PARTNER_MS : 0)
   }
@@ -108,10 +108,10 @@ export function createExclusions(clock: Clock, scores?: Pick<PeerScores, 'worked
       for (const list of [peers, suspects]) for (const [name] of list.active()) names.push(name)
       return new Set(names.filter((name) => name !== ''))
     },
-    penaltyMs(from, to) {
+    penaltyMs(from, to, lastResort = false) {
       const link = links.get(linkKey(from, to))
       // A peer is counted once, where a route comes to it: otherwise one that is out weighs as much as two.
-      return Math.max(link === undefined ? 0 : excludedMs([link]), costOf(to))
+      return Math.max(link === undefined ? 0 : excludedMs([link]), costOf(to, lastResort ? 1 : 2))
     },
   }
 }

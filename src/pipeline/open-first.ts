@@ -42,9 +42,9 @@ export async function openFirst(options: OpenFirstOptions): Promise<OpenedChain>
   }
 }
 
-/** Ms after which building takes too long for the links that it goes over: each hop is told over all before it, and dialled. */
+/** Ms after which building takes too long for the links that it goes over: each hop is told over all before it. */
 export function lateToOpenMs({ route }: Pick<ChainPlan, 'route'>): number {
   const hops = route?.hops ?? []
   const aroundMs = hops.reduce((sum, { linkMs }) => sum + linkMs, route?.homeMs ?? 0)
-  return pipelineLimits.lateToOpenMs + 2 * (hops.length + 3) * aroundMs
+  return pipelineLimits.lateToOpenMs + 2 * (hops.length + 1) * aroundMs
 }

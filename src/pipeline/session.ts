@@ -205,10 +205,9 @@ class ChainSession implements Session {
     const { hedge = false, standby } = this.#deps
     if (standby === undefined) return undefined
     if (hedge) return this.#answered ? this.#pace.p95() : 0
-    // Later steps have the circuit's own watch, which goes by those before.
-    if (this.#answered || opened.partsMs === null) return undefined
-    // A row of a prompt costs less than a token does.
-    return pipelineLimits.firstLateMs + opened.partsMs * (nIds - ids.length)
+    if (opened.plan.route === undefined || opened.partsMs === null) return undefined
+    const nRows = Math.max(1, pipelineLimits.prefillRowShare * (nIds - ids.length))
+    return pipelineLimits.lateToAnswerMs + opened.partsMs * nRows
   }
 
   #send({ opened, ids }: HeldChain, wanted: readonly number[], want: number, signal: AbortSignal) {

@@ -377,6 +377,27 @@ describe('building', () => {
     expectNothingLeft(swarm)
   })
 
+  it.each([0, 1, 2])('names the link to hop %i when that dies, at whatever moment', async (dead) => {
+    let built = false
+    for (let at = 1; !built; at++) {
+      const swarm = createSwarm(3)
+      const peerId = swarm.hops[dead]?.peerId ?? ''
+      let frames = 0
+      swarm.network.tap = (frame, from, to) => {
+        if ((from === peerId || to === peerId) && ++frames === at) swarm.network.kill(peerId)
+        return frame
+      }
+      const failed = open(swarm, 'ccc').then(
+        () => undefined,
+        (error: LlmNodeError) => error,
+      )
+      await swarm.clock.advance(onionLimits.truncatedWaitMs)
+      const error = await failed
+      built = frames < at
+      if (!built && error !== undefined) expect(error.meta, `frame ${at}`).toMatchObject({ pair: [dead - 1, dead] })
+    }
+  })
+
   it('stops when it is asked to, and says which hop it was waiting for', async () => {
     for (const dead of [0, 1, 2]) {
       const swarm = createSwarm(3)

@@ -86,6 +86,18 @@ describe('exclusions', () => {
     expect(exclusions.penaltyMs('a', 'b')).toBeLessThan(exclusions.penaltyMs('a', 'twin'))
   })
 
+  test('as a last resort either end of a failed link counts as gone', () => {
+    const exclusions = createExclusions(createTestClock().clock)
+    exclusions.add(link(null, 'old'))
+    exclusions.add(link(null, 'dead'))
+    // One link that failed, and not two, where the dead peer is only reached another way.
+    const around = (lastResort: boolean) =>
+      exclusions.penaltyMs(null, 'old', lastResort) + exclusions.penaltyMs('old', 'dead', lastResort)
+    const alone = (lastResort: boolean) => exclusions.penaltyMs(null, 'old', lastResort)
+    expect(around(false)).toBeLessThan(AVOIDED_MS + alone(false))
+    expect(around(true)).toBeGreaterThan(AVOIDED_MS + alone(true))
+  })
+
   test('a peer only when two different partners failed with it', () => {
     const exclusions = createExclusions(createTestClock().clock)
     exclusions.add(link('a', 'b'))

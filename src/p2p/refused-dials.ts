@@ -1,0 +1,70 @@
+import type { Connection, Transport } from '@libp2p/interface'
+import type { Multiaddr } from '@multiformats/multiaddr'
+import { LlmNodeError } from '../base/errors.ts'
+import { p2pLimits } from '../base/limits.ts'
+import { createRecentMap } from '../base/recent-map.ts'
+
+type Factory<C, T extends Transport> = (components: C) => T
+
+/** Wraps the two direct transports, so that one learns from the other. */
+export interface RefusedDials {
+  tcp<C, T extends Transport>(create: Factory<C, T>): Factory<C, T>
+  quic<C, T extends Transport>(create: Factory<C, T>): Factory<C, T>
+}
+
+/**
+ * A machine on which a node has died refuses TCP at once and leaves QUIC without an answer. Both have one port number
+ * (adr/0007): where TCP was refused a moment ago, QUIC gets `refusedDialMs` instead of connectAddressMs. It is not left
+ * out, for a firewall may refuse TCP for a node that lives.
+ */
+export function createRefusedDials(nowMs: () => number): RefusedDials {
+  /** When TCP was refused, by IP and port. */
+  const refused = createRecentMap<number>(p2pLimits.refusedDials)
+  return {
+    tcp: (create) =>
+      wrapped(create, async (dial, addr) => {
+        try {
+          return await dial()
+        } catch (error) {
+          if ((error as NodeJS.ErrnoException).code === 'ECONNREFUSED') refused.set(placeOf(addr), nowMs())
+          throw error
+        }
+      }),
+    quic: (create) =>
+      wrapped(create, (dial, addr) => {
+        const sinceMs = nowMs() - (refused.get(placeOf(addr)) ?? Number.NEGATIVE_INFINITY)
+        return sinceMs < p2pLimits.connectMs ? within(p2pLimits.refusedDialMs, dial()) : dial()
+      }),
+  }
+}
+
+function wrapped<C, T extends Transport>(
+  create: Factory<C, T>,
+  around: (dial: () => Promise<Connection>, addr: Multiaddr) => Promise<Connection>,
+): Factory<C, T> {
+  return (components) => {
+    const transport = create(components)
+    const dial = transport.dial.bind(transport)
+    transport.dial = (addr, options) => around(() => dial(addr, options), addr)
+    return transport
+  }
+}
+
+function placeOf(addr: Multiaddr): string {
+  const [ip, port] = addr.getComponents()
+  return `${ip?.value} ${port?.value}`
+}
+
+/** QUIC's handshake cannot be broken off: one that comes about later is a connection like others. */
+async function within(ms: number, dialling: Promise<Connection>): Promise<Connection> {
+  dialling.catch(() => {})
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new LlmNodeError('PEER_UNREACHABLE', `Nobody answered within ${ms} ms.`)), ms)
+  })
+  try {
+    return await Promise.race([dialling, late])
+  } finally {
+    clearTimeout(timer)
+  }
+}

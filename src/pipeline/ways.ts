@@ -1,0 +1,143 @@
+import { type ErrorCode, isLlmNodeError, LlmNodeError } from '../base/errors.ts'
+import { pipelineLimits } from '../base/limits.ts'
+import type { AskedProfile } from '../coverage/path.ts'
+import {
+  type ChainPlan,
+  type ChainRequest,
+  type EntryDeps,
+  type EntryModel,
+  type OpenedChain,
+  openPlan,
+  planChain,
+  stopsOf,
+} from './entry.ts'
+import { AVOIDED_MS, type Exclusions } from './exclusions.ts'
+
+/** What the ways of an answer have in common, from the first one on. */
+export interface Pinned {
+  /** Hexadecimal; undefined: several from the start, or no ring. */
+  readonly numericsClass: string | undefined
+  readonly maxContext: number
+  /** Decided by the first plan, before anything is sent: `auto` stays with it, whoever fails then. */
+  readonly profile: AskedProfile
+}
+
+/** How an answer has begun, as far as it has. */
+export interface Begun {
+  readonly pinned: Pinned | undefined
+  /** Of the first plan, before anything stands. */
+  readonly profile: AskedProfile | undefined
+  readonly longRope: boolean
+}
+
+/** Plans the ways of one answer: around what has failed, and as it has begun. */
+export interface Ways {
+  /**
+   * The best one; `gap`: somebody is missing. `spread`: takes turns among those that are about equally fast. `lastResort`: all
+   * has failed, and what failed longest ago is to be tried first. Throws what planChain throws besides.
+   */
+  best(begun: Begun, options?: { spread?: boolean; lastResort?: boolean }): { plan?: ChainPlan; gap?: LlmNodeError }
+  /** In any numerics class, without those that failed on `failed`. */
+  inOtherClass(begun: Begun, failed: ChainPlan | undefined): ChainPlan | undefined
+  /**
+   * With as few hops of `inUse` as possible; undefined: all would be the same, or something on it has failed.
+   * `without`: addresses that must not be on it; `roomy`: only where there is room for many more.
+   */
+  beside(begun: Begun, inUse: ChainPlan | undefined, options?: BesideOptions): ChainPlan | undefined
+  /** Nothing on it has failed lately. */
+  isSound(plan: ChainPlan): boolean
+  /** Throws what openPlan throws, and PEER_REFUSED when there is less room than the answer began with. */
+  build(begun: Begun, plan: ChainPlan, signal: AbortSignal): Promise<OpenedChain>
+}
+
+export interface BesideOptions {
+  readonly without?: ReadonlySet<string>
+  readonly roomy?: boolean
+}
+
+/** What somebody who comes may mend. */
+const WAITED_FOR: ReadonlySet<ErrorCode> = new Set<ErrorCode>(['COVERAGE_GAP', 'COVERAGE_FRAGMENTED', 'NO_RELAY'])
+
+/** A hop of the way in use counts so much more beside it: taken only when nobody else holds its layers. */
+const SHARED_MS = AVOIDED_MS / 100
+
+export function createWays(
+  model: EntryModel,
+  request: ChainRequest,
+  deps: EntryDeps & { readonly exclusions: Exclusions },
+): Ways {
+  const { exclusions } = deps
+
+  const plan = ({ pinned, profile, longRope }: Begun, wishes: Partial<ChainRequest>): ChainPlan => {
+    const kept = pinned === undefined ? {} : { numericsClass: pinned.numericsClass }
+    const planned = planChain(
+      model,
+      { ...request, longRope, profile: pinned?.profile ?? profile ?? request.profile, ...kept, ...wishes },
+      deps,
+    )
+    return pinned === undefined ? planned : { ...planned, maxContext: pinned.maxContext }
+  }
+
+  const isSound = (way: ChainPlan): boolean => {
+    const stops = [null, ...stopsOf(way), null]
+    return stops.slice(1).every((to, at) => exclusions.penaltyMs(stops[at] ?? null, to) < AVOIDED_MS)
+  }
+
+  return {
+    isSound,
+    best(begun, { spread = false, lastResort = false } = {}) {
+      try {
+        return {
+          plan: plan(begun, {
+            penaltyMs: (from, to) => exclusions.penaltyMs(from, to, lastResort),
+            penalised: exclusions.concerned(),
+            random: spread ? (deps.random ?? Math.random) : undefined,
+          }),
+        }
+      } catch (error) {
+        if (isLlmNodeError(error) && WAITED_FOR.has(error.code)) return { gap: error }
+        throw error
+      }
+    },
+    inOtherClass(begun, failed) {
+      const stops = failed === undefined ? [] : stopsOf(failed)
+      const { penaltyMs } = exclusions
+      const excluded = new Set(stops.filter((to, at) => penaltyMs(stops[at - 1] ?? null, to) >= AVOIDED_MS))
+      try {
+        return plan(begun, { penaltyMs, excluded, numericsClass: undefined })
+      } catch {
+        return undefined
+      }
+    },
+    beside(begun, inUse, { without, roomy = false } = {}) {
+      const used = new Set(inUse?.route?.hops.map(({ holder }) => holder.address))
+      if (used.size === 0) return undefined
+      const sharedMs = (address: string | null) => (address !== null && used.has(address) ? SHARED_MS : 0)
+      const penaltyMs = (from: string | null, to: string | null) => exclusions.penaltyMs(from, to) + sharedMs(to)
+      let way: ChainPlan
+      try {
+        way = plan(begun, { penaltyMs, penalised: undefined, excluded: without })
+      } catch {
+        return undefined
+      }
+      const hops = way.route?.hops ?? []
+      // Where only a relay leaves, the same hops may compute again.
+      const isOther =
+        without === undefined
+          ? hops.some(({ holder }) => !used.has(holder.address))
+          : !stopsOf(way).some((address) => without.has(address))
+      const roomTokens = roomy ? way.maxContext * pipelineLimits.spareRoom : 0
+      if (hops.some(({ holder }) => holder.freeKvTokens < roomTokens)) return undefined
+      return isOther && isSound(way) ? way : undefined
+    },
+    async build({ pinned }, way, signal) {
+      const opened = await openPlan(model, way, deps, signal)
+      const { chain } = opened
+      if (pinned === undefined || chain.maxContext >= pinned.maxContext) return opened
+      await chain.close()
+      throw new LlmNodeError('PEER_REFUSED', `The new circuit holds only ${chain.maxContext} tokens.`, {
+        hint: 'Try again with a shorter context.',
+      })
+    },
+  }
+}
