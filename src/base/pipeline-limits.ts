@@ -29,6 +29,8 @@ export const pipelineLimits = {
   auditMs: 60_000,
   /** Circuits tried for it: hops come and go. */
   auditAttempts: 3,
+  /** How many times as long as it should one of them may take to build. */
+  auditPatience: 3,
   /** Tokens computed one by one when it is looked for who lied: enough for a lie that only steps show. */
   auditSteps: 8,
   /** A peer is new until it has passed so many audits; peers, and pieces of evidence, that are remembered. */

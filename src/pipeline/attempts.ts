@@ -164,10 +164,11 @@ class RouteAttempts implements Attempts {
     return plan === undefined ? undefined : this.#ways.build(this.#begun, plan, signal).catch(() => undefined)
   }
 
-  /** The same while somebody waits: around whoever fails on it. */
+  /** The same while somebody waits: around whoever fails on it, and at last over those who have failed before. */
   async #anyBeside(signal: AbortSignal): Promise<OpenedChain | undefined> {
     for (let tried = 0; tried < pipelineLimits.routesTried; tried++) {
-      const plan = this.#ways.beside(this.#begun, this.#plan)
+      const plan =
+        this.#ways.beside(this.#begun, this.#plan) ?? this.#ways.beside(this.#begun, this.#plan, { lastResort: true })
       if (plan === undefined) return undefined
       try {
         return await this.#ways.build(this.#begun, plan, signal)

@@ -1,3 +1,4 @@
+import { isLlmNodeError } from '../base/errors.ts'
 import { pipelineLimits } from '../base/limits.ts'
 import type { Span } from '../base/span.ts'
 import type { RouteHop } from '../coverage/route.ts'
@@ -12,7 +13,10 @@ import {
   type OpenedChain,
   openPlan,
   planChain,
+  stopsOf,
 } from './entry.ts'
+import { AVOIDED_MS, blameOf } from './exclusions.ts'
+import { lateToOpenMs } from './open-first.ts'
 import type { RecordedRow } from './row-record.ts'
 import { sendRows } from './send-rows.ts'
 
@@ -60,7 +64,16 @@ export async function openOver(
     } catch {
       continue
     }
-    return openPlan(model, plan, deps, signal)
+    // Somebody waits for the end of the answer: those who have failed just now are not asked.
+    if ((plan.route?.penaltyMs ?? 0) >= AVOIDED_MS) continue
+    const limited = AbortSignal.any([signal, AbortSignal.timeout(pipelineLimits.auditPatience * lateToOpenMs(plan))])
+    try {
+      return await openPlan(model, plan, deps, limited)
+    } catch (error) {
+      const blame = isLlmNodeError(error) && !signal.aborted ? blameOf(error, stopsOf(plan)) : undefined
+      if (blame !== undefined) deps.exclusions?.add(blame)
+      throw error
+    }
   }
   return undefined
 }

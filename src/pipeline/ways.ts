@@ -39,10 +39,7 @@ export interface Ways {
   best(begun: Begun, options?: { spread?: boolean; lastResort?: boolean }): { plan?: ChainPlan; gap?: LlmNodeError }
   /** In any numerics class, without those that failed on `failed`. */
   inOtherClass(begun: Begun, failed: ChainPlan | undefined): ChainPlan | undefined
-  /**
-   * With as few hops of `inUse` as possible; undefined: all would be the same, or something on it has failed.
-   * `without`: addresses that must not be on it; `roomy`: only where there is room for many more.
-   */
+  /** With as few hops of `inUse` as possible; undefined: all would be the same, or something on it has failed. */
   beside(begun: Begun, inUse: ChainPlan | undefined, options?: BesideOptions): ChainPlan | undefined
   /** Nothing on it has failed lately. */
   isSound(plan: ChainPlan): boolean
@@ -51,15 +48,20 @@ export interface Ways {
 }
 
 export interface BesideOptions {
+  /** Addresses that must not be on it. */
   readonly without?: ReadonlySet<string>
+  /** Only where there is room for many more. */
   readonly roomy?: boolean
+  /** Rather over somebody who has failed than over a hop in use. */
+  readonly lastResort?: boolean
 }
 
 /** What somebody who comes may mend. */
 const WAITED_FOR: ReadonlySet<ErrorCode> = new Set<ErrorCode>(['COVERAGE_GAP', 'COVERAGE_FRAGMENTED', 'NO_RELAY'])
 
-/** A hop of the way in use counts so much more beside it: taken only when nobody else holds its layers. */
+/** A hop of the way in use counts so much more beside it: taken only when nobody else, or as a last resort nobody, can. */
 const SHARED_MS = AVOIDED_MS / 100
+const LAST_SHARED_MS = 3 * AVOIDED_MS
 
 export function createWays(
   model: EntryModel,
@@ -109,11 +111,13 @@ export function createWays(
         return undefined
       }
     },
-    beside(begun, inUse, { without, roomy = false } = {}) {
+    beside(begun, inUse, { without, roomy = false, lastResort = false } = {}) {
       const used = new Set(inUse?.route?.hops.map(({ holder }) => holder.address))
       if (used.size === 0) return undefined
-      const sharedMs = (address: string | null) => (address !== null && used.has(address) ? SHARED_MS : 0)
-      const penaltyMs = (from: string | null, to: string | null) => exclusions.penaltyMs(from, to) + sharedMs(to)
+      const eachMs = lastResort ? LAST_SHARED_MS : SHARED_MS
+      const sharedMs = (address: string | null) => (address !== null && used.has(address) ? eachMs : 0)
+      const penaltyMs = (from: string | null, to: string | null) =>
+        exclusions.penaltyMs(from, to, lastResort) + sharedMs(to)
       let way: ChainPlan
       try {
         way = plan(begun, { penaltyMs, penalised: undefined, excluded: without })
@@ -128,7 +132,7 @@ export function createWays(
           : !stopsOf(way).some((address) => without.has(address))
       const roomTokens = roomy ? way.maxContext * pipelineLimits.spareRoom : 0
       if (hops.some(({ holder }) => holder.freeKvTokens < roomTokens)) return undefined
-      return isOther && isSound(way) ? way : undefined
+      return isOther && (lastResort || isSound(way)) ? way : undefined
     },
     async build({ pinned }, way, signal) {
       const opened = await openPlan(model, way, deps, signal)

@@ -139,10 +139,13 @@ async function ask(swarm: Swarm, prompt: string): Promise<{ result: AskResult; g
   let lastMs = performance.now()
   let gapMs = 0
   for await (const event of admin.ask(request, AbortSignal.timeout(90_000))) {
-    const nowMs = performance.now()
-    gapMs = Math.max(gapMs, nowMs - lastMs)
-    lastMs = nowMs
+    // After the last text there may be an audit.
     if (event.type === 'done') return { result: event.result, gapMs }
+    if (event.type === 'text') {
+      const nowMs = performance.now()
+      gapMs = Math.max(gapMs, nowMs - lastMs)
+      lastMs = nowMs
+    }
     if (event.type === 'error') throw new Error(`${event.error.message} (${event.error.code})`)
   }
   throw new Error('the answer ended without a word')
