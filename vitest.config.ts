@@ -4,6 +4,7 @@ import { defineConfig } from 'vitest/config'
 export default defineConfig({
   test: {
     pool: 'forks',
+    globalSetup: 'tests/helpers/own-temp.ts',
     // Vitest leaves one core to itself; these tests wait for sockets and processes more than they compute.
     maxWorkers: '100%',
     projects: [

@@ -5,6 +5,7 @@ export default defineConfig({
   test: {
     include: ['tests/long/**/*.test.ts'],
     pool: 'forks',
+    globalSetup: 'tests/helpers/own-temp.ts',
     fileParallelism: false,
     passWithNoTests: true,
     testTimeout: 3_600_000,

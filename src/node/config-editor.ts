@@ -17,7 +17,12 @@ export async function editConfig(home: Home, env: NodeJS.ProcessEnv): Promise<bo
   const folder = await mkdtemp(join(tmpdir(), 'llm-node-config-'))
   const copy = join(folder, 'config.json')
   await writeFile(copy, before, { mode: 0o600 })
-  await runEditor(env.VISUAL || env.EDITOR || (process.platform === 'win32' ? 'notepad' : 'vi'), copy)
+  try {
+    await runEditor(env.VISUAL || env.EDITOR || (process.platform === 'win32' ? 'notepad' : 'vi'), copy)
+  } catch (error) {
+    await rm(folder, { recursive: true })
+    throw error
+  }
   const after = await readFile(copy, 'utf8')
   if (after !== before) {
     try {
