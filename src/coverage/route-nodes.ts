@@ -57,7 +57,7 @@ export function describeNodes(holders: readonly LayerHolder[], request: NodesReq
     nodes.first[index] = Math.max(holder.span.start, span.start)
     nodes.end[index] = Math.min(holder.span.end, span.end)
     nodes.offset[index] = size
-    size += Math.max(0, at(nodes.end, index) - at(nodes.first, index)) + 1
+    size += Math.max(0, intAt(nodes.end, index) - intAt(nodes.first, index)) + 1
     msPerLayer[index] = holder.decodeMs * factor
     unknownLinkMs[index] = linkMs(null, holder) * factor
   }
@@ -80,7 +80,7 @@ function knownLinks(
     to[count] = index
     ms[count] = linkMs(rttMs, holder) * (factors?.[index] ?? 1)
     count++
-    knownAt[index + 1] = at(knownAt, index + 1) + 1
+    knownAt[index + 1] = intAt(knownAt, index + 1) + 1
   }
   for (const [index, holder] of holders.entries()) {
     for (const [address, rttMs] of holder.neighbourRttMs) {
@@ -91,14 +91,15 @@ function knownLinks(
       if (!neighbour.neighbourRttMs.has(holder.address)) add(index, other, neighbour, rttMs)
     }
   }
-  for (let index = 0; index < holders.length; index++) knownAt[index + 1] = at(knownAt, index + 1) + at(knownAt, index)
+  for (let index = 0; index < holders.length; index++)
+    knownAt[index + 1] = intAt(knownAt, index + 1) + intAt(knownAt, index)
   const free = knownAt.slice()
   const [knownFrom, knownMs] = [new Int32Array(count), new Float64Array(count)]
   for (let link = 0; link < count; link++) {
-    const index = at(to, link)
-    const place = at(free, index)
+    const index = intAt(to, link)
+    const place = intAt(free, index)
     free[index] = place + 1
-    knownFrom[place] = at(from, link)
+    knownFrom[place] = intAt(from, link)
     knownMs[place] = at(ms, link)
   }
   return { knownAt, knownFrom, knownMs }
@@ -117,21 +118,21 @@ function leastMs(holders: readonly LayerHolder[], span: Span, nodes: Omit<RouteN
   for (let layer = span.end - 1; layer >= span.start; layer--) {
     let nextStrangeMs = Number.POSITIVE_INFINITY
     for (let index = 0; index < holders.length; index++) {
-      if (at(first, index) > layer || at(end, index) <= layer) continue
-      const cell = at(offset, index) + layer - at(first, index)
-      const stayMs = layer + 1 < at(end, index) ? at(rest, cell + 1) : Number.POSITIVE_INFINITY
+      if (intAt(first, index) > layer || intAt(end, index) <= layer) continue
+      const cell = intAt(offset, index) + layer - intAt(first, index)
+      const stayMs = layer + 1 < intAt(end, index) ? at(rest, cell + 1) : Number.POSITIVE_INFINITY
       rest[cell] = at(msPerLayer, index) + Math.min(at(leaveMs, index), strangeMs, stayMs)
       nextStrangeMs = Math.min(nextStrangeMs, at(rest, cell) + at(unknownLinkMs, index) + at(fixedMs, index))
     }
     strangeMs = nextStrangeMs
     leaveMs.fill(Number.POSITIVE_INFINITY)
     for (let to = 0; to < holders.length; to++) {
-      if (at(first, to) > layer || at(end, to) <= layer) continue
-      const restMs = at(rest, at(offset, to) + layer - at(first, to)) + at(fixedMs, to)
+      if (intAt(first, to) > layer || intAt(end, to) <= layer) continue
+      const restMs = at(rest, intAt(offset, to) + layer - intAt(first, to)) + at(fixedMs, to)
       // Over a link that nobody knows it would be as near.
       if (restMs >= strangeMs) continue
-      for (let link = at(knownAt, to); link < at(knownAt, to + 1); link++) {
-        const from = at(knownFrom, link)
+      for (let link = intAt(knownAt, to); link < intAt(knownAt, to + 1); link++) {
+        const from = intAt(knownFrom, link)
         const costMs = restMs + at(knownMs, link)
         if (costMs < at(leaveMs, from)) leaveMs[from] = costMs
       }
@@ -166,6 +167,11 @@ export function exclude(
   return a === b || clash?.(holders[a]?.address ?? '', holders[b]?.address ?? '') === true
 }
 
-export function at(list: Int16Array | Int32Array | Float64Array, index: number): number {
+/** One function for each kind of table: shared by both, it would be compiled for neither, and take twice as long. */
+export function at(list: Float64Array, index: number): number {
+  return list[index] ?? Number.NaN
+}
+
+export function intAt(list: Int32Array, index: number): number {
   return list[index] ?? Number.NaN
 }

@@ -3,6 +3,7 @@ import {
   at,
   exclude,
   type FoundHop,
+  intAt,
   NOBODY,
   penaltyBetween,
   type RouteNodes,
@@ -55,7 +56,7 @@ class Refinement {
     const { span } = this.#request
     const first: Step[] = []
     for (const [index, holder] of this.#holders.entries()) {
-      const isFirst = at(this.#nodes.first, index) === span.start && holder.span.start <= span.start
+      const isFirst = intAt(this.#nodes.first, index) === span.start && holder.span.start <= span.start
       if (isFirst) this.#look(first, NOBODY, index, span.start, at(this.#nodes.entryMs, index))
     }
     this.#follow(first)
@@ -67,7 +68,7 @@ class Refinement {
     const { first, offset, fixedMs, restMs } = this.#nodes
     this.#looks++
     const arrivedMs = costMs + at(fixedMs, index)
-    const leastMs = arrivedMs + at(restMs, at(offset, index) + start - at(first, index))
+    const leastMs = arrivedMs + at(restMs, intAt(offset, index) + start - intAt(first, index))
     if (leastMs >= this.#bestMs || this.#isBarred(index)) return
     const penaltyMs = this.#penaltyMs(from, index)
     if (leastMs + penaltyMs >= this.#bestMs) return
@@ -88,7 +89,7 @@ class Refinement {
   #finish({ index, start, arrivedMs }: Step): void {
     const { end, msPerLayer, entryMs } = this.#nodes
     const last = this.#request.span.end
-    if (at(end, index) < last) return
+    if (intAt(end, index) < last) return
     const homeMs = at(entryMs, index) + this.#penaltyMs(index, NOBODY)
     const costMs = arrivedMs + (last - start) * at(msPerLayer, index) + homeMs
     if (costMs >= this.#bestMs) return
@@ -101,11 +102,11 @@ class Refinement {
     const steps: Step[] = []
     for (let to = 0; to < this.#holders.length && this.#looks <= MOST_LOOKS; to++) {
       let linkMs = at(unknownLinkMs, to)
-      for (let link = at(knownAt, to); link < at(knownAt, to + 1); link++) {
-        if (at(knownFrom, link) === from) linkMs = at(knownMs, link)
+      for (let link = intAt(knownAt, to); link < intAt(knownAt, to + 1); link++) {
+        if (intAt(knownFrom, link) === from) linkMs = at(knownMs, link)
       }
-      const last = Math.min(at(end, from), at(end, to) - 1)
-      for (let layer = Math.max(start + 1, at(first, to)); layer <= last; layer++) {
+      const last = Math.min(intAt(end, from), intAt(end, to) - 1)
+      for (let layer = Math.max(start + 1, intAt(first, to)); layer <= last; layer++) {
         this.#look(steps, from, to, layer, arrivedMs + (layer - start) * at(msPerLayer, from) + linkMs)
       }
     }

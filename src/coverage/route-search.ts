@@ -6,6 +6,7 @@ import {
   describeNodes,
   exclude,
   type FoundHop,
+  intAt,
   NOBODY,
   penaltyBetween,
   type RouteNodes,
@@ -53,10 +54,10 @@ export function searchRoute(holders: readonly LayerHolder[], request: SearchRequ
 function shortestOf(holders: readonly LayerHolder[], { span }: SearchRequest, nodes: RouteNodes): number {
   let least = Number.POSITIVE_INFINITY
   for (const [index, holder] of holders.entries()) {
-    if (at(nodes.first, index) !== span.start || holder.span.start > span.start) continue
+    if (intAt(nodes.first, index) !== span.start || holder.span.start > span.start) continue
     least = Math.min(
       least,
-      linkMs(holder.rttMs, holder) + at(nodes.fixedMs, index) + at(nodes.restMs, at(nodes.offset, index)),
+      linkMs(holder.rttMs, holder) + at(nodes.fixedMs, index) + at(nodes.restMs, intAt(nodes.offset, index)),
     )
   }
   return least
@@ -71,9 +72,9 @@ interface Tops {
 /** The ways of exactly so many hops, by holder and layer: what it takes to go back along them. */
 interface Level {
   /** The holder before the one that begins at a layer. */
-  readonly parent: Int16Array
+  readonly parent: Int32Array
   /** The layer at which a holder began that has computed up to a layer. */
-  readonly began: Int16Array
+  readonly began: Int32Array
 }
 
 /** What the newest ways cost; one hop fills it from that of the hop before. */
@@ -137,7 +138,7 @@ class Search {
 
   #emptyLevel(): Level {
     const { size } = this.#nodes
-    return { parent: new Int16Array(size).fill(NOBODY), began: new Int16Array(size) }
+    return { parent: new Int32Array(size).fill(NOBODY), began: new Int32Array(size) }
   }
 
   #emptyCosts(): Costs {
@@ -151,9 +152,9 @@ class Search {
   #begin(): void {
     const { span } = this.#request
     for (const [index, holder] of this.#holders.entries()) {
-      if (at(this.#nodes.first, index) !== span.start || holder.span.start > span.start) continue
+      if (intAt(this.#nodes.first, index) !== span.start || holder.span.start > span.start) continue
       const startMs = at(this.#nodes.entryMs, index) + this.#penaltyMs(NOBODY, index)
-      const cell = at(this.#nodes.offset, index)
+      const cell = intAt(this.#nodes.offset, index)
       const costMs = startMs + at(this.#nodes.fixedMs, index)
       if (costMs >= this.#mostMs(cell)) continue
       this.#costs.takesPart[index] = 1
@@ -172,11 +173,11 @@ class Search {
     this.#ending.ms.fill(Number.POSITIVE_INFINITY)
     for (let index = 0; index < this.#holders.length; index++) {
       if (takesPart[index] === 0) continue
-      const base = at(offset, index) - at(first, index)
+      const base = intAt(offset, index) - intAt(first, index)
       const perLayer = at(msPerLayer, index)
       let bestMs = Number.POSITIVE_INFINITY
       let began = 0
-      for (let layer = at(first, index); layer < at(end, index); layer++) {
+      for (let layer = intAt(first, index); layer < intAt(end, index); layer++) {
         const here = at(beginMs, base + layer) - perLayer * layer
         if (here < bestMs) {
           bestMs = here
@@ -188,7 +189,7 @@ class Search {
         beganAt[base + layer + 1] = began
         if (layer + 1 === last) this.#finish(number, index, costMs)
         else noteTop(this.#reaching, layer + 1 - this.#request.span.start, index, costMs)
-        if (layer + 1 < last && layer + 1 === at(end, index)) {
+        if (layer + 1 < last && layer + 1 === intAt(end, index)) {
           noteTop(this.#ending, layer + 1 - this.#request.span.start, index, costMs)
         }
       }
@@ -212,14 +213,14 @@ class Search {
     this.#nextLevel = this.#emptyLevel()
     this.#alive = false
     for (let to = 0; to < this.#holders.length; to++) {
-      for (let link = at(knownAt, to); link < at(knownAt, to + 1); link++) {
-        const from = at(knownFrom, link)
+      for (let link = intAt(knownAt, to); link < intAt(knownAt, to + 1); link++) {
+        const from = intAt(knownFrom, link)
         this.#knownTo[from] = to
         if (takesPart[from] === 1) this.#relaxKnown(level, from, to, at(knownMs, link))
       }
       const linkMs = at(unknownLinkMs, to)
-      this.#relaxUnknown(level, to, at(first, to), this.#reaching, linkMs)
-      for (let layer = at(first, to) + 1; layer < at(end, to); layer++) {
+      this.#relaxUnknown(level, to, intAt(first, to), this.#reaching, linkMs)
+      for (let layer = intAt(first, to) + 1; layer < intAt(end, to); layer++) {
         this.#relaxUnknown(level, to, layer, this.#ending, linkMs)
       }
     }
@@ -234,10 +235,11 @@ class Search {
   #relaxKnown(level: number, from: number, to: number, linkMs: number): void {
     const { first, end, offset } = this.#nodes
     const { began } = this.#level(level)
-    const base = at(offset, from) - at(first, from)
-    const last = Math.min(at(end, from), at(end, to) - 1)
-    for (let layer = Math.max(at(first, from) + 1, at(first, to)); layer <= last; layer++) {
-      const vertex = layer === at(first, to) || layer === at(end, from) || at(began, base + layer) === layer - 1
+    const base = intAt(offset, from) - intAt(first, from)
+    const last = Math.min(intAt(end, from), intAt(end, to) - 1)
+    for (let layer = Math.max(intAt(first, from) + 1, intAt(first, to)); layer <= last; layer++) {
+      const vertex =
+        layer === intAt(first, to) || layer === intAt(end, from) || intAt(began, base + layer) === layer - 1
       if (vertex) this.#relax(level, from, to, layer, linkMs)
     }
   }
@@ -245,18 +247,18 @@ class Search {
   #relaxUnknown(level: number, to: number, layer: number, tops: Tops, linkMs: number): void {
     const base = KEPT * (layer - this.#request.span.start)
     // Most holders are reached better otherwise than from the cheapest arrival: that is seen at once.
-    const cell = at(this.#nodes.offset, to) + layer - at(this.#nodes.first, to)
+    const cell = intAt(this.#nodes.offset, to) + layer - intAt(this.#nodes.first, to)
     if (at(tops.ms, base) + linkMs + at(this.#nodes.fixedMs, to) >= this.#mostMs(cell)) return
     for (let place = base; place < base + KEPT; place++) {
       // Fewer than KEPT: all arrivals have been seen.
       if (at(tops.ms, place) === Number.POSITIVE_INFINITY) return
-      const from = at(tops.holder, place)
+      const from = intAt(tops.holder, place)
       if (this.#knownTo[from] === to) continue
       if (this.#relax(level, from, to, layer, linkMs)) return
     }
     const all = tops === this.#reaching
     for (let from = 0; from < this.#holders.length; from++) {
-      if (this.#knownTo[from] === to || !(all || at(this.#nodes.end, from) === layer)) continue
+      if (this.#knownTo[from] === to || !(all || intAt(this.#nodes.end, from) === layer)) continue
       this.#relax(level, from, to, layer, linkMs)
     }
   }
@@ -264,9 +266,9 @@ class Search {
   /** Begins at a holder and a layer after another one, if that is better. True when no dearer arrival can be. */
   #relax(level: number, from: number, to: number, layer: number, linkMs: number): boolean {
     const { first, end, offset } = this.#nodes
-    if (from === to || layer <= at(first, from) || layer > at(end, from)) return false
-    const cell = at(offset, to) + layer - at(first, to)
-    const arrivedMs = at(this.#costs.leaveMs, at(offset, from) + layer - at(first, from))
+    if (from === to || layer <= intAt(first, from) || layer > intAt(end, from)) return false
+    const cell = intAt(offset, to) + layer - intAt(first, to)
+    const arrivedMs = at(this.#costs.leaveMs, intAt(offset, from) + layer - intAt(first, from))
     const costMs = arrivedMs + linkMs + at(this.#nodes.fixedMs, to)
     const mostMs = this.#mostMs(cell)
     if (costMs >= mostMs) return true
@@ -291,10 +293,10 @@ class Search {
     let until = layer
     for (let number = level; number >= 0; number--) {
       if (exclude(this.#holders, this.#request, index, to)) return true
-      const base = at(offset, index) - at(first, index)
+      const base = intAt(offset, index) - intAt(first, index)
       const { began, parent } = this.#level(number)
-      until = at(began, base + until)
-      index = at(parent, base + until)
+      until = intAt(began, base + until)
+      index = intAt(parent, base + until)
     }
     return false
   }
@@ -305,11 +307,11 @@ class Search {
     let index = holder
     let until = this.#request.span.end
     for (let number = level; number >= 0; number--) {
-      const base = at(offset, index) - at(first, index)
+      const base = intAt(offset, index) - intAt(first, index)
       const { began, parent } = this.#level(number)
-      until = at(began, base + until)
+      until = intAt(began, base + until)
       hops.unshift({ index, start: until })
-      index = at(parent, base + until)
+      index = intAt(parent, base + until)
     }
     return hops
   }
@@ -343,7 +345,7 @@ function noteTop({ ms, holder }: Tops, row: number, index: number, costMs: numbe
   let place = base + KEPT - 1
   for (; place > base && at(ms, place - 1) > costMs; place--) {
     ms[place] = at(ms, place - 1)
-    holder[place] = at(holder, place - 1)
+    holder[place] = intAt(holder, place - 1)
   }
   ms[place] = costMs
   holder[place] = index
