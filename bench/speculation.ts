@@ -82,6 +82,7 @@ async function run(
     attempts: {
       adopt() {},
       beside: async () => undefined,
+      besideInHaste: async () => undefined,
       isSound: () => true,
       late() {},
       leaving: () => new Set(),

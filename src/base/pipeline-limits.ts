@@ -49,6 +49,8 @@ export const pipelineLimits = {
   standbyRetryMs: 1_000,
   /** An answer that lasts longer gets a spare circuit: a shorter one is soon asked again. */
   spareAfterMs: 1_000,
+  /** How long one that is being built is waited for when it is needed. */
+  spareWaitMs: 500,
   /** A spare circuit reserves KV that it may never use: only where so many sessions would fit. */
   spareRoom: 4,
   /** Building a circuit may take so much longer than its links do, a step than is expected, before another one is begun beside. */

@@ -49,6 +49,8 @@ export interface Attempts {
    * there is room for many more.
    */
   beside(signal: AbortSignal, options?: BesideOptions): Promise<OpenedChain | undefined>
+  /** The same while somebody waits: around whoever fails on it, and at last over those who have failed before. */
+  besideInHaste(signal: AbortSignal): Promise<OpenedChain | undefined>
   /** Another chain was faster where this one took too long: whoever it is on it, the next ones try others first. */
   late(opened: OpenedChain): void
   /** Nothing on its way has failed lately. */
@@ -145,7 +147,7 @@ class RouteAttempts implements Attempts {
       try {
         const opened = await openFirst({
           chosen: (either) => this.#ways.build(this.#begun, plan, either),
-          beside: (either) => this.#anyBeside(either),
+          beside: (either) => this.besideInHaste(either),
           lateMs: lateToOpenMs(plan),
           onLate: (error) => this.#blame(plan, error),
           signal: limit === undefined ? signal : AbortSignal.any([signal, limit]),
@@ -164,8 +166,7 @@ class RouteAttempts implements Attempts {
     return plan === undefined ? undefined : this.#ways.build(this.#begun, plan, signal).catch(() => undefined)
   }
 
-  /** The same while somebody waits: around whoever fails on it, and at last over those who have failed before. */
-  async #anyBeside(signal: AbortSignal): Promise<OpenedChain | undefined> {
+  async besideInHaste(signal: AbortSignal): Promise<OpenedChain | undefined> {
     for (let tried = 0; tried < pipelineLimits.routesTried; tried++) {
       const plan =
         this.#ways.beside(this.#begun, this.#plan) ?? this.#ways.beside(this.#begun, this.#plan, { lastResort: true })

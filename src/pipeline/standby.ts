@@ -1,5 +1,6 @@
 import { type Clock, systemClock } from '../base/clock.ts'
 import { pipelineLimits } from '../base/limits.ts'
+import { sleep } from '../base/sleep.ts'
 import type { ModelEnds } from '../shard/ends.ts'
 import type { Attempts } from './attempts.ts'
 import { type OpenedChain, stopsOf } from './entry.ts'
@@ -25,7 +26,7 @@ export interface Standby {
 
 export interface StandbyDeps {
   readonly ends: Pick<ModelEnds, 'embed'>
-  readonly attempts: Pick<Attempts, 'beside' | 'leaving'>
+  readonly attempts: Pick<Attempts, 'beside' | 'besideInHaste' | 'leaving'>
   /** Hears to which chains rows are sent. */
   readonly onSent?: ((opened: OpenedChain) => void) | undefined
   readonly clock?: Clock
@@ -74,7 +75,7 @@ class SecondChain implements Standby {
   }
 
   async take(): Promise<HeldChain | undefined> {
-    await this.#building
+    await this.#soonBuilt()
     const held = this.#moved ?? this.#held
     if (held === this.#held) this.#held = undefined
     this.#moved = undefined
@@ -82,12 +83,12 @@ class SecondChain implements Standby {
   }
 
   async second(signal: AbortSignal): Promise<HeldChain | undefined> {
-    await this.#building
+    await this.#soonBuilt()
     // The race is over: the spare one stays for the next time.
     if (signal.aborted) return undefined
     const held = await this.take()
     if (held !== undefined) return held
-    const opened = await this.#deps.attempts.beside(signal)
+    const opened = await this.#deps.attempts.besideInHaste(signal)
     return opened === undefined ? undefined : { opened, ids: [], openedMs: this.#clock.monotonicMs() }
   }
 
@@ -97,6 +98,14 @@ class SecondChain implements Standby {
     await Promise.all([this.#held?.opened.chain.close(), this.#moved?.opened.chain.close()])
     this.#held = undefined
     this.#moved = undefined
+  }
+
+  /** One that is built may hang on the very hop for which another chain is wanted. */
+  async #soonBuilt(): Promise<void> {
+    if (this.#building === undefined) return
+    const built = new AbortController()
+    await Promise.race([this.#building, sleep(pipelineLimits.spareWaitMs, built.signal)])
+    built.abort()
   }
 
   #start(work: () => Promise<void>): void {

@@ -35,6 +35,7 @@ function onlyChain(chain: Chain): Attempts {
   return {
     adopt() {},
     beside: async () => undefined,
+    besideInHaste: async () => undefined,
     isSound: () => true,
     late() {},
     leaving: () => new Set(),

@@ -43,7 +43,7 @@ test('a spare one', async () => {
   let ms = 0
   const standby = createStandby({
     ends: { embed: async () => new Float32Array(0) },
-    attempts: { beside: async () => held.opened, leaving: () => new Set() },
+    attempts: { beside: async () => held.opened, besideInHaste: async () => undefined, leaving: () => new Set() },
     clock: { nowMs: () => ms, monotonicMs: () => ms },
   })
   standby.tend(createHeld().held)
@@ -57,7 +57,7 @@ test('a spare one', async () => {
   const next = createHeld()
   const again = createStandby({
     ends: { embed: async () => new Float32Array(0) },
-    attempts: { beside: async () => next.held.opened, leaving: () => new Set() },
+    attempts: { beside: async () => next.held.opened, besideInHaste: async () => undefined, leaving: () => new Set() },
     clock: { nowMs: () => ms, monotonicMs: () => ms },
   })
   again.tend(createHeld().held)

@@ -49,6 +49,7 @@ function listed(chains: readonly Chain[]): Attempts & { readonly failures: unkno
     failures,
     adopt() {},
     beside: async () => undefined,
+    besideInHaste: async () => undefined,
     isSound: () => true,
     late() {},
     leaving: () => new Set(),
