@@ -149,8 +149,9 @@ export const p2pLimits = {
   connectMs: 5_000,
   /** One address of a peer that has several: a dead one leaves time for the next. */
   connectAddressMs: 2_500,
-  /** QUIC where TCP was refused just now: two round trips to anywhere. And such places remembered, ~100 B each. */
+  /** QUIC where TCP was refused just now: two round trips to anywhere, or nearby. And such places remembered, ~100 B each. */
   refusedDialMs: 750,
+  refusedLocalMs: 150,
   refusedDials: 256,
   /** One request and its answer over a stream. */
   requestMs: 10_000,

@@ -65,44 +65,81 @@ export function describeNodes(holders: readonly LayerHolder[], request: NodesReq
   return { ...without, restMs: leastMs(holders, span, without) }
 }
 
+/** Links by the holder to which they lead: those to one lie from `at[index]` to `at[index + 1]`. */
+interface Links {
+  readonly at: Int32Array
+  readonly from: Int32Array
+  readonly ms: Float64Array
+}
+
 /** Of two ends that tell a round trip the one to which the link leads is believed, as in rttBetween. */
 function knownLinks(
   holders: readonly LayerHolder[],
   factors: readonly number[] | undefined,
 ): Pick<RouteNodes, 'knownAt' | 'knownFrom' | 'knownMs'> {
-  const indexOf = new Map(holders.map(({ address }, index) => [address, index]))
-  const most = 2 * holders.reduce((sum, { neighbourRttMs }) => sum + neighbourRttMs.size, 0)
-  const [from, to, ms] = [new Int32Array(most), new Int32Array(most), new Float64Array(most)]
-  let count = 0
-  const knownAt = new Int32Array(holders.length + 1)
-  const add = (other: number, index: number, holder: LayerHolder, rttMs: number) => {
-    from[count] = other
-    to[count] = index
-    ms[count] = linkMs(rttMs, holder) * (factors?.[index] ?? 1)
-    count++
-    knownAt[index + 1] = intAt(knownAt, index + 1) + 1
+  const told = toldLinks(holders)
+  // Besides, each told by one end alone leads back to the other.
+  const knownAt = told.at.slice()
+  eachOneSided(told, (_, to) => {
+    knownAt[to + 1] = intAt(knownAt, to + 1) + 1
+  })
+  let before = 0
+  for (let index = 0; index < holders.length; index++) {
+    const own = intAt(told.at, index + 1) - intAt(told.at, index)
+    const back = intAt(knownAt, index + 1) - intAt(told.at, index + 1)
+    before += own + back
+    knownAt[index + 1] = before
   }
+  const free = knownAt.slice()
+  const [knownFrom, knownMs] = [new Int32Array(before), new Float64Array(before)]
+  const add = (from: number, to: number, rttMs: number) => {
+    const holder = holders[to]
+    const place = intAt(free, to)
+    if (holder === undefined) return
+    free[to] = place + 1
+    knownFrom[place] = from
+    knownMs[place] = linkMs(rttMs, holder) * (factors?.[to] ?? 1)
+  }
+  for (let to = 0; to < holders.length; to++) {
+    for (let link = intAt(told.at, to); link < intAt(told.at, to + 1); link++) {
+      add(intAt(told.from, link), to, at(told.ms, link))
+    }
+  }
+  eachOneSided(told, add)
+  return { knownAt, knownFrom, knownMs }
+}
+
+/** Round trips in ms as the holders tell them, of those that are holders, too. */
+function toldLinks(holders: readonly LayerHolder[]): Links {
+  const indexOf = new Map(holders.map(({ address }, index) => [address, index]))
+  const most = holders.reduce((sum, { neighbourRttMs }) => sum + neighbourRttMs.size, 0)
+  const told = { at: new Int32Array(holders.length + 1), from: new Int32Array(most), ms: new Float64Array(most) }
+  let count = 0
   for (const [index, holder] of holders.entries()) {
     for (const [address, rttMs] of holder.neighbourRttMs) {
       const other = indexOf.get(address)
-      const neighbour = other === undefined ? undefined : holders[other]
-      if (other === undefined || neighbour === undefined || other === index) continue
-      add(other, index, holder, rttMs)
-      if (!neighbour.neighbourRttMs.has(holder.address)) add(index, other, neighbour, rttMs)
+      if (other === undefined || other === index) continue
+      told.from[count] = other
+      told.ms[count] = rttMs
+      count++
+    }
+    told.at[index + 1] = count
+  }
+  return told
+}
+
+/** What is told by one end alone, the other way around. */
+function eachOneSided(told: Links, use: (from: number, to: number, rttMs: number) => void): void {
+  for (let index = 0; index + 1 < told.at.length; index++) {
+    for (let link = intAt(told.at, index); link < intAt(told.at, index + 1); link++) {
+      const other = intAt(told.from, link)
+      let both = false
+      for (let back = intAt(told.at, other); back < intAt(told.at, other + 1); back++) {
+        if (intAt(told.from, back) === index) both = true
+      }
+      if (!both) use(index, other, at(told.ms, link))
     }
   }
-  for (let index = 0; index < holders.length; index++)
-    knownAt[index + 1] = intAt(knownAt, index + 1) + intAt(knownAt, index)
-  const free = knownAt.slice()
-  const [knownFrom, knownMs] = [new Int32Array(count), new Float64Array(count)]
-  for (let link = 0; link < count; link++) {
-    const index = intAt(to, link)
-    const place = intAt(free, index)
-    free[index] = place + 1
-    knownFrom[place] = intAt(from, link)
-    knownMs[place] = at(ms, link)
-  }
-  return { knownAt, knownFrom, knownMs }
 }
 
 /**
@@ -112,22 +149,25 @@ function knownLinks(
 function leastMs(holders: readonly LayerHolder[], span: Span, nodes: Omit<RouteNodes, 'restMs'>): Float64Array {
   const { first, end, offset, msPerLayer, unknownLinkMs, fixedMs, knownAt, knownFrom, knownMs } = nodes
   const rest = new Float64Array(nodes.size).fill(Number.POSITIVE_INFINITY)
+  const here = createHoldersHere(nodes, span)
   // From after the layer that is looked at: of each holder over links that are known, and of all over one that is not.
   const leaveMs = Float64Array.from(holders, (holder) => linkMs(holder.rttMs, holder))
   let strangeMs = Number.POSITIVE_INFINITY
   for (let layer = span.end - 1; layer >= span.start; layer--) {
+    const n = here.moveTo(layer)
     let nextStrangeMs = Number.POSITIVE_INFINITY
-    for (let index = 0; index < holders.length; index++) {
-      if (intAt(first, index) > layer || intAt(end, index) <= layer) continue
+    for (let place = 0; place < n; place++) {
+      const index = intAt(here.list, place)
       const cell = intAt(offset, index) + layer - intAt(first, index)
       const stayMs = layer + 1 < intAt(end, index) ? at(rest, cell + 1) : Number.POSITIVE_INFINITY
-      rest[cell] = at(msPerLayer, index) + Math.min(at(leaveMs, index), strangeMs, stayMs)
-      nextStrangeMs = Math.min(nextStrangeMs, at(rest, cell) + at(unknownLinkMs, index) + at(fixedMs, index))
+      const restMs = at(msPerLayer, index) + Math.min(at(leaveMs, index), strangeMs, stayMs)
+      rest[cell] = restMs
+      nextStrangeMs = Math.min(nextStrangeMs, restMs + at(unknownLinkMs, index) + at(fixedMs, index))
     }
     strangeMs = nextStrangeMs
     leaveMs.fill(Number.POSITIVE_INFINITY)
-    for (let to = 0; to < holders.length; to++) {
-      if (intAt(first, to) > layer || intAt(end, to) <= layer) continue
+    for (let place = 0; place < n; place++) {
+      const to = intAt(here.list, place)
       const restMs = at(rest, intAt(offset, to) + layer - intAt(first, to)) + at(fixedMs, to)
       // Over a link that nobody knows it would be as near.
       if (restMs >= strangeMs) continue
@@ -139,6 +179,28 @@ function leastMs(holders: readonly LayerHolder[], span: Span, nodes: Omit<RouteN
     }
   }
   return rest
+}
+
+/** Who holds a layer, for going through the layers from the last to the first. */
+function createHoldersHere({ first, end }: Pick<RouteNodes, 'first' | 'end'>, span: Span) {
+  const endingAt = Array.from({ length: span.end + 1 }, (): number[] => [])
+  for (let index = 0; index < end.length; index++) endingAt[intAt(end, index)]?.push(index)
+  const list = new Int32Array(end.length)
+  let count = 0
+  return {
+    list,
+    /** How many of `list` hold it. */
+    moveTo(layer: number): number {
+      let kept = 0
+      for (let place = 0; place < count; place++) {
+        const index = intAt(list, place)
+        if (intAt(first, index) <= layer) list[kept++] = index
+      }
+      for (const index of endingAt[layer + 1] ?? []) if (intAt(first, index) <= layer) list[kept++] = index
+      count = kept
+      return count
+    },
+  }
 }
 
 /** In the place of a holder: this node, or nobody yet. */

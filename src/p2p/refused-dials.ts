@@ -3,6 +3,7 @@ import type { Multiaddr } from '@multiformats/multiaddr'
 import { LlmNodeError } from '../base/errors.ts'
 import { p2pLimits } from '../base/limits.ts'
 import { createRecentMap } from '../base/recent-map.ts'
+import { isLocalAddr } from './peer-addrs.ts'
 
 type Factory<C, T extends Transport> = (components: C) => T
 
@@ -14,7 +15,7 @@ export interface RefusedDials {
 
 /**
  * A machine on which a node has died refuses TCP at once and leaves QUIC without an answer. Both have one port number
- * (adr/0007): where TCP was refused a moment ago, QUIC gets `refusedDialMs` instead of connectAddressMs. It is not left
+ * (adr/0007): where TCP was refused a moment ago, QUIC gets two round trips instead of connectAddressMs. It is not left
  * out, for a firewall may refuse TCP for a node that lives.
  */
 export function createRefusedDials(nowMs: () => number): RefusedDials {
@@ -33,7 +34,8 @@ export function createRefusedDials(nowMs: () => number): RefusedDials {
     quic: (create) =>
       wrapped(create, (dial, addr) => {
         const sinceMs = nowMs() - (refused.get(placeOf(addr)) ?? Number.NEGATIVE_INFINITY)
-        return sinceMs < p2pLimits.connectMs ? within(p2pLimits.refusedDialMs, dial()) : dial()
+        if (sinceMs >= p2pLimits.connectMs) return dial()
+        return within(isLocalAddr(addr) ? p2pLimits.refusedLocalMs : p2pLimits.refusedDialMs, dial())
       }),
   }
 }

@@ -43,6 +43,12 @@ test('QUIC waits only a moment where TCP was refused just now', async () => {
   expect(await isGivenUp(p2pLimits.refusedDialMs)).toBe(true)
 })
 
+test('and hardly any in the same network', async () => {
+  const { tcp, isGivenUp } = createPair('ECONNREFUSED')
+  await tcp(multiaddr('/ip4/192.168.1.2/tcp/4001'))
+  expect(await isGivenUp(p2pLimits.refusedLocalMs, multiaddr('/ip4/192.168.1.2/udp/4001/quic-v1'))).toBe(true)
+})
+
 test('and as long as always where TCP had no answer, at another port, or when the refusal is long ago', async () => {
   const silent = createPair('ETIMEDOUT')
   await silent.tcp()
