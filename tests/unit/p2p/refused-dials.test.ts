@@ -4,8 +4,8 @@ import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { p2pLimits } from '../../../src/base/limits.ts'
 import { createRefusedDials } from '../../../src/p2p/refused-dials.ts'
 
-const TCP = multiaddr('/ip4/192.0.2.1/tcp/4001')
-const QUIC = multiaddr('/ip4/192.0.2.1/udp/4001/quic-v1')
+const TCP = multiaddr('/ip4/11.0.0.1/tcp/4001')
+const QUIC = multiaddr('/ip4/11.0.0.1/udp/4001/quic-v1')
 
 beforeEach(() => {
   vi.useFakeTimers()
@@ -55,7 +55,7 @@ test('and as long as always where TCP had no answer, at another port, or when th
   expect(await silent.isGivenUp(p2pLimits.connectMs)).toBe(false)
   const { tcp, isGivenUp } = createPair('ECONNREFUSED')
   await tcp()
-  expect(await isGivenUp(p2pLimits.refusedDialMs, multiaddr('/ip4/192.0.2.1/udp/4002/quic-v1'))).toBe(false)
+  expect(await isGivenUp(p2pLimits.refusedDialMs, multiaddr('/ip4/11.0.0.1/udp/4002/quic-v1'))).toBe(false)
   await tcp(TCP)
   vi.advanceTimersByTime(p2pLimits.connectMs)
   expect(await isGivenUp(p2pLimits.connectMs)).toBe(false)
@@ -64,8 +64,8 @@ test('and as long as always where TCP had no answer, at another port, or when th
 test('places are remembered up to a number', async () => {
   const { tcp, isGivenUp } = createPair('ECONNREFUSED')
   for (let port = 4_001; port <= 4_001 + p2pLimits.refusedDials; port++) {
-    await tcp(multiaddr(`/ip4/192.0.2.1/tcp/${port}`))
+    await tcp(multiaddr(`/ip4/11.0.0.1/tcp/${port}`))
   }
   expect(await isGivenUp(p2pLimits.refusedDialMs)).toBe(false)
-  expect(await isGivenUp(p2pLimits.refusedDialMs, multiaddr('/ip4/192.0.2.1/udp/4002/quic-v1'))).toBe(true)
+  expect(await isGivenUp(p2pLimits.refusedDialMs, multiaddr('/ip4/11.0.0.1/udp/4002/quic-v1'))).toBe(true)
 })
