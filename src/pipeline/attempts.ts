@@ -12,7 +12,7 @@ import {
   type OpenedChain,
   stopsOf,
 } from './entry.ts'
-import { blameOf, createExclusions, type Exclusions } from './exclusions.ts'
+import { type Blame, blameOf, createExclusions, type Exclusions } from './exclusions.ts'
 import { gapError } from './gap-error.ts'
 import { lateToOpenMs, openFirst } from './open-first.ts'
 import { type Begun, type BesideOptions, createWays, type Pinned, type Ways } from './ways.ts'
@@ -108,6 +108,7 @@ class RouteAttempts implements Attempts {
   #suspendedMs: number | undefined
   /** Ways that were tried although something on them had failed. */
   readonly #lastResorts = new Set<string>()
+  readonly #gone = new Set<string>()
   #proven = false
   #longRope = false
 
@@ -122,7 +123,7 @@ class RouteAttempts implements Attempts {
   }
 
   get #begun(): Begun {
-    return { pinned: this.#pinned, profile: this.#profile, longRope: this.#longRope }
+    return { pinned: this.#pinned, profile: this.#profile, longRope: this.#longRope, gone: this.#gone }
   }
 
   adopt({ plan, chain }: OpenedChain): void {
@@ -184,8 +185,13 @@ class RouteAttempts implements Attempts {
   #blame(plan: ChainPlan, error: unknown): boolean {
     const blame = isLlmNodeError(error) ? blameOf(error, stopsOf(plan)) : undefined
     if (blame === undefined || blame.what === 'route') return false
-    this.#exclusions.add(blame)
+    this.#exclude(blame)
     return true
+  }
+
+  #exclude(blame: Blame): void {
+    this.#exclusions.add(blame)
+    if (blame.what === 'link' && blame.to !== null) this.#gone.add(blame.to)
   }
 
   late({ plan }: OpenedChain): void {
@@ -193,7 +199,7 @@ class RouteAttempts implements Attempts {
   }
 
   isSound({ plan }: OpenedChain): boolean {
-    return this.#ways.isSound(plan)
+    return this.#ways.isSound(this.#begun, plan)
   }
 
   leaving(): ReadonlySet<string> {
@@ -212,7 +218,7 @@ class RouteAttempts implements Attempts {
     const plan = this.#plan
     const hops = plan?.route?.hops ?? []
     if (plan === undefined || hops.length === 0) throw error
-    this.#exclusions.add(blameOf(error, stopsOf(plan)))
+    this.#exclude(blameOf(error, stopsOf(plan)))
     if (this.#failures.length === 0) this.#sinceMs = this.#clock.monotonicMs()
     this.#failures.push(error)
     if (!this.#isRetry) this.#routesFailed++
@@ -229,7 +235,8 @@ class RouteAttempts implements Attempts {
     if (!this.#isEnough()) return
     // When all that is left has failed, coverage is broken, whatever the adverts of the dead say: that is waited for.
     const { plan: left } = this.#ways.best(this.#begun)
-    const maySuspend = (this.#options.suspendMs ?? 0) > 0 && (left === undefined || !this.#ways.isSound(left))
+    const maySuspend =
+      (this.#options.suspendMs ?? 0) > 0 && (left === undefined || !this.#ways.isSound(this.#begun, left))
     if (!maySuspend) throw error
   }
 
@@ -247,6 +254,7 @@ class RouteAttempts implements Attempts {
     if (this.#suspendedMs !== undefined) this.#tell({ type: 'continued' })
     this.#suspendedMs = undefined
     this.#graceUntilMs = undefined
+    this.#gone.clear()
     if (this.#failures.length === 0) return
     this.#failures = []
     this.#routesFailed = 0
@@ -318,7 +326,7 @@ class RouteAttempts implements Attempts {
 
   /** Nothing on it has failed; or only in other generations, which is no reason not to try. */
   #isGood(plan: ChainPlan): boolean {
-    return this.#failures.length === 0 || this.#ways.isSound(plan)
+    return this.#failures.length === 0 || this.#ways.isSound(this.#begun, plan)
   }
 
   #tell(news: WayNews): void {

@@ -91,7 +91,7 @@ test('goes around what does not answer, with neither end of the failed link wher
   expect(tried).toEqual(['a b', 'a2 b2'])
 })
 
-test('where everything else costs much more: first around the link, then around the peer', async () => {
+test('around the peer at once, also where everything else costs much more', async () => {
   const holders = [
     holder('a', 0, 4),
     holder('a2', 0, 4, { decodeMs: 20 }),
@@ -102,12 +102,24 @@ test('where everything else costs much more: first around the link, then around 
   const news: WayNews[] = []
   const attempts = createAttempts(model, { request, onNews: (each) => news.push(each) }, deps)
   const { chain } = await attempts.open(signal)
-  expect(tried).toEqual(['a b', 'a2 b', 'a b2'])
+  expect(tried).toEqual(['a b', 'a b2'])
   expect(chain.hops.map(({ address }) => address)).toEqual(['a', 'b2'])
-  expect(news).toMatchObject([
-    { type: 'failover', reason: 'PEER_UNREACHABLE' },
-    { type: 'failover', reason: 'PEER_UNREACHABLE' },
-  ])
+  expect(news).toMatchObject([{ type: 'failover', reason: 'PEER_UNREACHABLE' }])
+})
+
+test('around the link alone where there is nobody else behind it', async () => {
+  const { deps, tried } = createNetwork([holder('a', 0, 4), holder('a2', 0, 4, { decodeMs: 20 }), holder('b', 4, 8)])
+  const cut: EntryDeps = {
+    ...deps,
+    async openRing(options, run) {
+      const ring = await deps.openRing(options, run)
+      if (options.hops[0]?.peerId === 'a') throw brokenAt(1)
+      return ring
+    },
+  }
+  const { chain } = await createAttempts(model, { request }, cut).open(signal)
+  expect(tried).toEqual(['a b', 'a2 b'])
+  expect(chain.hops.map(({ address }) => address)).toEqual(['a2', 'b'])
 })
 
 test('a chain in use that breaks is followed by one without the broken link, with the same context', async () => {
