@@ -14,12 +14,12 @@ export interface RefusedDials {
 }
 
 /**
- * A machine on which a node has died refuses TCP at once and leaves QUIC without an answer. Both have one port number
- * (adr/0007): where TCP was refused a moment ago, QUIC gets two round trips instead of connectAddressMs. It is not left
- * out, for a firewall may refuse TCP for a node that lives.
+ * A machine on which a node has died refuses TCP at once and leaves QUIC without an answer. So where TCP was refused for a
+ * peer a moment ago, QUIC to the same IP gets two round trips instead of connectAddressMs. It is not left out, for a
+ * firewall may refuse TCP for a node that lives.
  */
 export function createRefusedDials(nowMs: () => number): RefusedDials {
-  /** When TCP was refused, by IP and port. */
+  /** When TCP was refused, by peer and IP. */
   const refused = createRecentMap<number>(p2pLimits.refusedDials)
   return {
     tcp: (create) =>
@@ -52,9 +52,10 @@ function wrapped<C, T extends Transport>(
   }
 }
 
+/** A peer at an IP: the ports of its transports may differ. */
 function placeOf(addr: Multiaddr): string {
-  const [ip, port] = addr.getComponents()
-  return `${ip?.value} ${port?.value}`
+  const [ip, ...rest] = addr.getComponents()
+  return `${ip?.value} ${rest.at(-1)?.value}`
 }
 
 /** QUIC's handshake cannot be broken off: one that comes about later is a connection like others. */

@@ -4,8 +4,11 @@ import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { p2pLimits } from '../../../src/base/limits.ts'
 import { createRefusedDials } from '../../../src/p2p/refused-dials.ts'
 
-const TCP = multiaddr('/ip4/11.0.0.1/tcp/4001')
-const QUIC = multiaddr('/ip4/11.0.0.1/udp/4001/quic-v1')
+const PEER = '12D3KooWFaz49Tkb58bhH6r3TChy3q8XaHrqmBz38ZedFvs8Z52R'
+const tcpAt = (ip: string) => multiaddr(`/ip4/${ip}/tcp/4001/p2p/${PEER}`)
+const quicAt = (ip: string, peer = PEER) => multiaddr(`/ip4/${ip}/udp/4002/quic-v1/p2p/${peer}`)
+const TCP = tcpAt('11.0.0.1')
+const QUIC = quicAt('11.0.0.1')
 
 beforeEach(() => {
   vi.useFakeTimers()
@@ -45,17 +48,22 @@ test('QUIC waits only a moment where TCP was refused just now', async () => {
 
 test('and hardly any in the same network', async () => {
   const { tcp, isGivenUp } = createPair('ECONNREFUSED')
-  await tcp(multiaddr('/ip4/192.168.1.2/tcp/4001'))
-  expect(await isGivenUp(p2pLimits.refusedLocalMs, multiaddr('/ip4/192.168.1.2/udp/4001/quic-v1'))).toBe(true)
+  await tcp(tcpAt('192.168.1.2'))
+  expect(await isGivenUp(p2pLimits.refusedLocalMs, quicAt('192.168.1.2'))).toBe(true)
 })
 
-test('and as long as always where TCP had no answer, at another port, or when the refusal is long ago', async () => {
+test('and as long as always where TCP had no answer, of another peer, or when the refusal is long ago', async () => {
   const silent = createPair('ETIMEDOUT')
   await silent.tcp()
   expect(await silent.isGivenUp(p2pLimits.connectMs)).toBe(false)
   const { tcp, isGivenUp } = createPair('ECONNREFUSED')
   await tcp()
-  expect(await isGivenUp(p2pLimits.refusedDialMs, multiaddr('/ip4/11.0.0.1/udp/4002/quic-v1'))).toBe(false)
+  expect(
+    await isGivenUp(
+      p2pLimits.refusedDialMs,
+      quicAt('11.0.0.1', '12D3KooWGPX3dKo3SnQkZ6U8aAQnfErei2U6kyLmtPwFwQ7pBfHK'),
+    ),
+  ).toBe(false)
   await tcp(TCP)
   vi.advanceTimersByTime(p2pLimits.connectMs)
   expect(await isGivenUp(p2pLimits.connectMs)).toBe(false)
@@ -63,9 +71,8 @@ test('and as long as always where TCP had no answer, at another port, or when th
 
 test('places are remembered up to a number', async () => {
   const { tcp, isGivenUp } = createPair('ECONNREFUSED')
-  for (let port = 4_001; port <= 4_001 + p2pLimits.refusedDials; port++) {
-    await tcp(multiaddr(`/ip4/11.0.0.1/tcp/${port}`))
-  }
-  expect(await isGivenUp(p2pLimits.refusedDialMs)).toBe(false)
-  expect(await isGivenUp(p2pLimits.refusedDialMs, multiaddr('/ip4/11.0.0.1/udp/4002/quic-v1'))).toBe(true)
+  const ips = Array.from({ length: p2pLimits.refusedDials + 1 }, (_, i) => `11.0.${i >> 8}.${i & 255}`)
+  for (const ip of ips) await tcp(tcpAt(ip))
+  expect(await isGivenUp(p2pLimits.refusedDialMs, quicAt('11.0.0.0'))).toBe(false)
+  expect(await isGivenUp(p2pLimits.refusedDialMs, quicAt('11.0.0.1'))).toBe(true)
 })
