@@ -38,6 +38,8 @@ export interface SimNode {
   readonly core: SwarmCore
   readonly joinedMs: number
   publish(freeKvTokens: number): Promise<void>
+  /** Has known these for long. */
+  meet(others: readonly SimNode[]): void
   /** With a farewell, or without. */
   stop(farewell: boolean): Promise<void>
 }
@@ -80,12 +82,13 @@ export async function createSimNode(options: SimNodeOptions, world: SimWorld): P
     world.adverts.set(id, advert)
     return advert
   }
+  const book = createSimBook(keys.publicKey, peerId, world, () => work(CHECK_MS))
   const core = await createSwarmCore(
     { network: NETWORK, version: '1' },
     {
       peer: options.honesty === 'mute' ? muted(link, keys.publicKey) : link.node,
       identity: { addressKey: keys.publicKey, peerId, sign: (message) => sign(null, message, keys.secret) },
-      book: createSimBook(keys.publicKey, peerId, world, () => work(CHECK_MS)),
+      book,
       sequence: await createSequenceCounter(undefined),
       clock: { monotonicMs: () => clock.monotonicMs(), nowMs: () => clock.nowMs() + (options.clockErrorMs ?? 0) },
       timers: { after: (ms, run) => clock.after(Math.max(ms, busyMs - clock.monotonicMs()), run) },
@@ -105,6 +108,11 @@ export async function createSimNode(options: SimNodeOptions, world: SimWorld): P
     joinedMs: clock.monotonicMs(),
     publish: (freeKvTokens) =>
       core.own.publish({ serving: serving(freeKvTokens), relay: true, reachability: 'unknown' }),
+    meet(others) {
+      introduce(core, book, others, world)
+      // That was long ago.
+      busyMs = clock.monotonicMs()
+    },
     async stop(farewell) {
       core.keeper.stop()
       if (farewell) {
@@ -114,6 +122,28 @@ export async function createSimNode(options: SimNodeOptions, world: SimWorld): P
       core.gossip.stop()
       network.remove(peerId, !farewell && random() < 0.3)
     },
+  }
+}
+
+/** Adverts and signs of life as they are now, and the contact records of those whom the node keeps. */
+function introduce(
+  { sources: { table } }: SwarmCore,
+  book: ReturnType<typeof createSimBook>,
+  others: readonly SimNode[],
+  { clock, contacts }: SimWorld,
+): void {
+  const nowMs = clock.monotonicMs()
+  for (const other of others) {
+    const entry = other.core.sources.table.get(other.addressKey)
+    if (entry === undefined) continue
+    const ageMs = nowMs - entry.aliveMs
+    table.addAdvert(entry.bytes, ageMs, nowMs)
+    if (entry.heartbeat !== undefined) table.addHeartbeat(entry.heartbeat, ageMs, nowMs)
+  }
+  table.expire(nowMs)
+  for (const { advert } of table.live(nowMs)) {
+    const contact = contacts.get(toHex(advert.addressKey))
+    if (contact !== undefined) book.accept(contact.bytes)
   }
 }
 

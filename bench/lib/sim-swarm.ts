@@ -9,6 +9,7 @@ import { layerHolders } from '../../src/coverage/swarm-peers.ts'
 import { createSimClock } from './sim-clock.ts'
 import { createSimNetwork } from './sim-network.ts'
 import { createSimNode, type Honesty, MODEL_ID, RECIPE, type SimNode, type SimWorld } from './sim-node.ts'
+import { acquaint } from './sim-standing.ts'
 
 const N_LAYERS = 32
 const MINUTE = 60_000
@@ -25,6 +26,8 @@ export interface SwarmOptions {
   readonly size: number
   /** All join within this time, then the swarm settles, then it is measured. */
   readonly joinMs: number
+  /** They come unconnected, and then know each other as if for long: thousands who join at once cost hours to simulate. */
+  readonly standing?: boolean
   readonly settleMs: number
   readonly measureMs: number
   readonly newcomers: number
@@ -79,10 +82,12 @@ class Simulation {
   }
 
   async run(): Promise<SwarmFigures> {
-    const { size, joinMs, settleMs, measureMs, newcomers } = this.#options
+    const { size, joinMs, standing = false, settleMs, measureMs, newcomers } = this.#options
     const { clock } = this.#world
-    for (let i = 0; i < size; i++) clock.after((joinMs * i) / size, () => void this.#join())
+    const come = () => void (standing ? this.#create() : this.#join())
+    for (let i = 0; i < size; i++) clock.after((joinMs * i) / size, come)
     await clock.runUntil(joinMs)
+    if (standing) this.#stand(settleMs / 2)
     this.#churn()
     await clock.runUntil(joinMs + settleMs)
     const before = new Map([...this.#nodes.values()].map(({ link }) => [link, link.sentBytes]))
@@ -109,17 +114,39 @@ class Simulation {
     }
   }
 
-  /** A node comes through three that can be dialled, as it would find them at a meeting point of the DHT. */
+  /** Everybody knows whom he keeps, and connects to three within so many ms. */
+  #stand(withinMs: number): void {
+    const { random, clock } = this.#world
+    acquaint([...this.#nodes.values()])
+    for (const node of this.#nodes.values()) {
+      clock.after(withinMs * random(), () => this.#connect(node, this.#entrances()))
+    }
+  }
+
+  /** Three that can be dialled, as a node would find them at a meeting point of the DHT. */
+  #entrances(): SimNode[] {
+    return this.#sample(3, ({ link }) => !link.isBehindNat)
+  }
+
+  #connect({ link }: SimNode, others: readonly SimNode[]): void {
+    for (const { peerId } of others) {
+      if (peerId !== link.node.self.peerId)
+        link.node.connect({ peerId, addrs: [] }, { signal: neverAborted }).catch(() => {})
+    }
+  }
+
   async #join(): Promise<SimNode> {
+    return await this.#create(this.#entrances())
+  }
+
+  async #create(entrances: readonly SimNode[] = []): Promise<SimNode> {
     const { random, clock } = this.#world
     const lie = random()
     const honesty: Honesty = lie > LIARS ? 'honest' : lie > LIARS / 2 ? 'mute' : 'forger'
-    const met = this.#sample(3, ({ link }) => !link.isBehindNat)
     const isBehindNat = this.#nodes.size >= 3 && random() < BEHIND_NAT
     const node = await createSimNode({ span: this.#deal(), isBehindNat, honesty }, this.#world)
     this.#nodes.set(node.peerId, node)
-    for (const other of met)
-      node.link.node.connect({ peerId: other.peerId, addrs: [] }, { signal: neverAborted }).catch(() => {})
+    this.#connect(node, entrances)
     await node.publish(4_096)
     const wander = () => {
       if (!node.link.alive) return
