@@ -137,6 +137,11 @@ export async function markVerified(home: Home, nameOrAddress: string): Promise<C
 export async function parseTarget(home: Home, text: string): Promise<Target> {
   const contacts = await listContacts(home)
   const named = contacts.find((contact) => isNamed(contact, text))
+  if (named === undefined && !/\.llm|llm:/i.test(text)) {
+    throw new LlmNodeError('BAD_ADDRESS', `${JSON.stringify(text.trim().slice(0, 80))} is no contact and no address.`, {
+      hint: 'See your contacts with: llm-node contacts ls. An address has 56 characters followed by .llm.',
+    })
+  }
   const hint = parseAddressUri(named?.address ?? text)
   const known = contacts.find(({ address }) => address === hint.address)
   const addrs = [...new Set([...hint.addrs, ...(known?.addrs ?? [])])].slice(0, p2pLimits.addressesPerPeer)

@@ -40,7 +40,10 @@ describe('contacts', () => {
       '/ip4/10.0.0.1/tcp/1',
       addr,
     ])
-    await expect(parseTarget(home, 'Berta')).rejects.toMatchObject({ code: 'BAD_ADDRESS' })
+    await expect(parseTarget(home, 'Berta')).rejects.toMatchObject({
+      code: 'BAD_ADDRESS',
+      message: '"Berta" is no contact and no address.',
+    })
     await removeContact(home, 'Anna')
     await expect(getContact(home, 'Anna')).rejects.toMatchObject({ code: 'BAD_INPUT' })
   })
