@@ -26,7 +26,7 @@ const KEPT = 4
 /** A way that costs so little more than any can is taken as it is. */
 const GOOD_SHARE = 0.01
 /** Ways that cost so many times the bound from behind are looked at; when there is none, dearer ones. */
-const LOOKED_AT = [1.1, 1.4, Number.POSITIVE_INFINITY]
+const LOOKED_AT = [1.03, 1.1, 1.4, Number.POSITIVE_INFINITY]
 
 /**
  * The cheapest chain of at most `maxHops` different holders over the span: shortest paths over (holder, layer at which it
