@@ -45,8 +45,7 @@ export interface Attempts {
   open(signal: AbortSignal, options?: { readonly longRope: boolean }): Promise<OpenedChain>
   /**
    * Another chain beside the one in use, with as few of its hops as possible; undefined when all would be the same, or it
-   * cannot be built now. Blames nobody. `without`: addresses that must not be on it; `roomy`: only where
-   * there is room for many more.
+   * cannot be built now. Blames nobody.
    */
   beside(signal: AbortSignal, options?: BesideOptions): Promise<OpenedChain | undefined>
   /** The same while somebody waits: around whoever fails on it, and at last over those who have failed before. */

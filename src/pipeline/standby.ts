@@ -76,17 +76,14 @@ class SecondChain implements Standby {
 
   async take(): Promise<HeldChain | undefined> {
     await this.#soonBuilt()
-    const held = this.#moved ?? this.#held
-    if (held === this.#held) this.#held = undefined
-    this.#moved = undefined
-    return held
+    return this.#give()
   }
 
   async second(signal: AbortSignal): Promise<HeldChain | undefined> {
     await this.#soonBuilt()
     // The race is over: the spare one stays for the next time.
     if (signal.aborted) return undefined
-    const held = await this.take()
+    const held = this.#give()
     if (held !== undefined) return held
     const opened = await this.#deps.attempts.besideInHaste(signal)
     return opened === undefined ? undefined : { opened, ids: [], openedMs: this.#clock.monotonicMs() }
@@ -98,6 +95,13 @@ class SecondChain implements Standby {
     await Promise.all([this.#held?.opened.chain.close(), this.#moved?.opened.chain.close()])
     this.#held = undefined
     this.#moved = undefined
+  }
+
+  #give(): HeldChain | undefined {
+    const held = this.#moved ?? this.#held
+    if (held === this.#held) this.#held = undefined
+    this.#moved = undefined
+    return held
   }
 
   /** One that is built may hang on the very hop for which another chain is wanted. */

@@ -59,15 +59,6 @@ const last = (node: Node) => node.reports.at(-1)
 const addressOf = (node: Node) => last(node)?.address ?? ''
 const knows = (node: Node) => new Set(Object.keys(last(node)?.peers ?? {}))
 
-/** Every one of `nodes` sees exactly the others. */
-function agree(nodes: readonly Node[]): boolean {
-  const all = nodes.map(addressOf)
-  return nodes.every((node) => {
-    const seen = knows(node)
-    return seen.size === all.length - 1 && all.every((address) => address === addressOf(node) || seen.has(address))
-  })
-}
-
 /** Who lacks whom, and who still sees whom, each as the beginnings of two addresses. */
 function disagreements(nodes: readonly Node[]): string[] {
   const all = new Set(nodes.map(addressOf))
@@ -83,6 +74,9 @@ function disagreements(nodes: readonly Node[]): string[] {
     ]
   })
 }
+
+/** Every one of `nodes` sees exactly the others. */
+const agree = (nodes: readonly Node[]) => disagreements(nodes).length === 0
 
 async function startMany(count: number, bootstrap: readonly string[]): Promise<Node[]> {
   const nodes = Array.from({ length: count }, () => start(bootstrap))
