@@ -147,7 +147,7 @@ export const p2pLimits = {
   inboundPending: 50,
   /** Connecting, including the handshake (protocol.md §6). */
   connectMs: 5_000,
-  /** One address of a peer that has several: a dead one leaves time for the next. */
+  /** For somebody to be there at one address of a peer that has several: a dead one leaves time for the next. */
   connectAddressMs: 2_500,
   /** QUIC where TCP was refused just now: two round trips to anywhere, or nearby. And such places remembered, ~100 B each. */
   refusedDialMs: 750,

@@ -21,6 +21,7 @@ import type { Logger } from '../base/logger.ts'
 import type { Secret } from '../base/secret.ts'
 import { createDhtService, type RecordCheck } from './dht-service.ts'
 import type { DhtStore, DhtStoreLimits } from './dht-store.ts'
+import { limitDial, limitReaching } from './dial-limits.ts'
 import { holePunchService } from './hole-punch.ts'
 import type { Host, Services } from './host.ts'
 import type { Identity } from './identity.ts'
@@ -97,7 +98,11 @@ export async function createHost(
         appendAnnounce: [...options.announce],
         addressVerificationRetry: reachabilityLimits.askAgainFirstMs / 2,
       },
-      transports: [refused.tcp(tcp()), ...(quic === undefined ? [] : [refused.quic(quic)]), deps.relays.transport],
+      transports: [
+        refused.tcp(limitReaching(tcp())),
+        ...(quic === undefined ? [] : [refused.quic(quic)]),
+        limitDial(deps.relays.transport),
+      ],
       connectionGater: { ...deps.relays.gater, ...deps.shutOut.gater },
       connectionEncrypters: [singleWrite(noise())],
       ...(options.preSharedKey === undefined ? {} : { connectionProtector: gate(options.preSharedKey) }),
@@ -213,7 +218,8 @@ function connectionSettings(
       inboundConnectionThreshold: limits.inboundPerSecond,
       maxIncomingPendingConnections: limits.inboundPending,
       dialTimeout: p2pLimits.connectMs,
-      addressDialTimeout: p2pLimits.connectAddressMs,
+      // The transports know better (dial-limits.ts).
+      addressDialTimeout: p2pLimits.connectMs,
       maxPeerAddrsToDial: 2 * p2pLimits.addressesPerPeer,
       addressSorter: (a, b) => compareDialAddrs(a.multiaddr, b.multiaddr, { isOwnNetwork, ...dialOrder }),
     },

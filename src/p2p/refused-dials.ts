@@ -3,14 +3,13 @@ import type { Multiaddr } from '@multiformats/multiaddr'
 import { LlmNodeError } from '../base/errors.ts'
 import { p2pLimits } from '../base/limits.ts'
 import { createRecentMap } from '../base/recent-map.ts'
+import { type CreateTransport, wrapDial } from './dial-limits.ts'
 import { isLocalAddr } from './peer-addrs.ts'
-
-type Factory<C, T extends Transport> = (components: C) => T
 
 /** Wraps the two direct transports, so that one learns from the other. */
 export interface RefusedDials {
-  tcp<C, T extends Transport>(create: Factory<C, T>): Factory<C, T>
-  quic<C, T extends Transport>(create: Factory<C, T>): Factory<C, T>
+  tcp<C, T extends Transport>(create: CreateTransport<C, T>): CreateTransport<C, T>
+  quic<C, T extends Transport>(create: CreateTransport<C, T>): CreateTransport<C, T>
 }
 
 /**
@@ -23,32 +22,20 @@ export function createRefusedDials(nowMs: () => number): RefusedDials {
   const refused = createRecentMap<number>(p2pLimits.refusedDials)
   return {
     tcp: (create) =>
-      wrapped(create, async (dial, addr) => {
+      wrapDial(create, async (dial, addr, options) => {
         try {
-          return await dial()
+          return await dial(options)
         } catch (error) {
           if ((error as NodeJS.ErrnoException).code === 'ECONNREFUSED') refused.set(placeOf(addr), nowMs())
           throw error
         }
       }),
     quic: (create) =>
-      wrapped(create, (dial, addr) => {
+      wrapDial(create, (dial, addr, options) => {
         const sinceMs = nowMs() - (refused.get(placeOf(addr)) ?? Number.NEGATIVE_INFINITY)
-        if (sinceMs >= p2pLimits.connectMs) return dial()
-        return within(isLocalAddr(addr) ? p2pLimits.refusedLocalMs : p2pLimits.refusedDialMs, dial())
+        if (sinceMs >= p2pLimits.connectMs) return dial(options)
+        return within(isLocalAddr(addr) ? p2pLimits.refusedLocalMs : p2pLimits.refusedDialMs, dial(options))
       }),
-  }
-}
-
-function wrapped<C, T extends Transport>(
-  create: Factory<C, T>,
-  around: (dial: () => Promise<Connection>, addr: Multiaddr) => Promise<Connection>,
-): Factory<C, T> {
-  return (components) => {
-    const transport = create(components)
-    const dial = transport.dial.bind(transport)
-    transport.dial = (addr, options) => around(() => dial(addr, options), addr)
-    return transport
   }
 }
 

@@ -1,8 +1,10 @@
 import { readdir, writeFile } from 'node:fs/promises'
+import { type AddressInfo, connect, createServer } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, describe, expect, it } from 'vitest'
 import { fromUtf8, utf8 } from '../../src/base/bytes.ts'
+import { p2pLimits } from '../../src/base/limits.ts'
 import { listenAddrs } from '../../src/p2p/peer-addrs.ts'
 import { createCleanup, eventually, startPeer, temporaryFolder } from './p2p-helpers.ts'
 
@@ -55,7 +57,34 @@ describe('requests', () => {
   })
 })
 
+/** Passes a node's bytes on both ways, the first of its answers after `holdMs`. Gives the port. */
+async function startSlowWay(port: number, holdMs: number): Promise<number> {
+  const way = createServer((from) => {
+    const to = connect(port, '127.0.0.1')
+    from.pipe(to)
+    const held = setTimeout(() => to.pipe(from), holdMs)
+    for (const [one, other] of [[from, to] as const, [to, from] as const]) {
+      one.on('error', () => other.destroy()).on('close', () => other.destroy())
+    }
+    from.on('close', () => clearTimeout(held))
+  })
+  await new Promise<void>((resolve) => way.listen(0, '127.0.0.1', resolve))
+  cleanup.add(async () => way.close())
+  return (way.address() as AddressInfo).port
+}
+
 describe('peer node', () => {
+  it('waits for a node that is there and takes its time with the handshake', async () => {
+    const [a, b] = [await startPeer(cleanup), await startPeer(cleanup)]
+    const port = Number(/tcp\/(\d+)/.exec(b.target.addrs[0] ?? '')?.[1])
+    const slow = await startSlowWay(port, p2pLimits.connectAddressMs + 500)
+    await a.node.connect(
+      { peerId: b.target.peerId, addrs: [`/ip4/127.0.0.1/tcp/${slow}`] },
+      { signal: AbortSignal.timeout(10_000) },
+    )
+    expect(a.node.isConnected(b.target.peerId)).toBe(true)
+  })
+
   it('says when its port is taken, and what to do', async () => {
     const a = await startPeer(cleanup)
     const port = Number(/tcp\/(\d+)/.exec(a.target.addrs[0] ?? '')?.[1])
