@@ -153,6 +153,8 @@ export const p2pLimits = {
   refusedDialMs: 750,
   refusedLocalMs: 150,
   refusedDials: 256,
+  /** Address keys whose order has been looked at, ~150 B each. */
+  goodKeys: 4_096,
   /** One request and its answer over a stream. */
   requestMs: 10_000,
   /** Requests waiting for one peer and protocol. */

@@ -3,7 +3,6 @@ import {
   createDecipheriv,
   createHash,
   createHmac,
-  createPrivateKey,
   createPublicKey,
   createSecretKey,
   diffieHellman,
@@ -13,6 +12,7 @@ import {
   timingSafeEqual,
 } from 'node:crypto'
 import { LlmNodeError } from '../base/errors.ts'
+import { exportPublicKey, importPrivateKey, importPublicKey } from '../base/raw-keys.ts'
 
 export const KEY_BYTES = 32
 export const IV_BYTES = 12
@@ -40,9 +40,6 @@ export interface CryptoBackend {
   random(length: number): Uint8Array
 }
 
-/** DER around a raw X25519 key (RFC 8410 §7, §4): Node 22 imports no raw ones. */
-const PKCS8_PREFIX = Buffer.from('302e020100300506032b656e04220420', 'hex')
-const SPKI_PREFIX = Buffer.from('302a300506032b656e032100', 'hex')
 const GCM = 'aes-256-gcm'
 /** Without it Node up to 22 accepts tags of 4 bytes (measured; DEP0182). */
 const GCM_OPTIONS = { authTagLength: TAG_BYTES }
@@ -64,11 +61,7 @@ export const nodeCrypto: CryptoBackend = {
     const secret = importPrivate(privateKey)
     let shared: Uint8Array
     try {
-      const key = Buffer.concat([SPKI_PREFIX, publicKey])
-      shared = diffieHellman({
-        privateKey: secret,
-        publicKey: createPublicKey({ key, format: 'der', type: 'spki' }),
-      })
+      shared = diffieHellman({ privateKey: secret, publicKey: importPublicKey('x25519', publicKey) })
     } catch {
       throw authFailed()
     }
@@ -76,11 +69,7 @@ export const nodeCrypto: CryptoBackend = {
     if (isZero(shared)) throw authFailed()
     return shared
   },
-  x25519PublicKey(privateKey) {
-    return createPublicKey(importPrivate(privateKey))
-      .export({ format: 'der', type: 'spki' })
-      .subarray(SPKI_PREFIX.length)
-  },
+  x25519PublicKey: (privateKey) => exportPublicKey(createPublicKey(importPrivate(privateKey))),
   hkdf: (ikm, salt, info, length) => new Uint8Array(hkdfSync('sha256', ikm, salt, info, length)),
   hmac: (key, message) => createHmac('sha256', key).update(message).digest(),
   sha256(...parts) {
@@ -125,14 +114,9 @@ function open(key: KeyObject, nonce: Uint8Array, aad: Uint8Array, sealed: Uint8A
   return plaintext
 }
 
-function importPrivate(privateKey: Uint8Array) {
+function importPrivate(privateKey: Uint8Array): KeyObject {
   if (privateKey.length !== KEY_BYTES) throw misuse('private key', privateKey.length)
-  const der = Buffer.concat([PKCS8_PREFIX, privateKey])
-  try {
-    return createPrivateKey({ key: der, format: 'der', type: 'pkcs8' })
-  } finally {
-    der.fill(0)
-  }
+  return importPrivateKey(privateKey)
 }
 
 /** In constant time for equal lengths; lengths are public. */

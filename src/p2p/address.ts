@@ -2,9 +2,10 @@ import { createHash } from 'node:crypto'
 import { isMultiaddr, multiaddr } from '@multiformats/multiaddr'
 import { ed25519 } from '@noble/curves/ed25519.js'
 import { sha3_256 } from '@noble/hashes/sha3.js'
-import { concatBytes, equalBytes, utf8 } from '../base/bytes.ts'
+import { concatBytes, equalBytes, toHex, utf8 } from '../base/bytes.ts'
 import { LlmNodeError } from '../base/errors.ts'
 import { p2pLimits } from '../base/limits.ts'
+import { createRecentMap } from '../base/recent-map.ts'
 
 /** protocol.md §1: base32lower(PUBKEY32 | CHECKSUM2 | VERSION1), 35 bytes in 56 characters without padding. */
 const ALPHABET = 'abcdefghijklmnopqrstuvwxyz234567'
@@ -67,9 +68,14 @@ export function isAddress(text: string): boolean {
   }
 }
 
+/** Good keys of late, by their hex text: the look at the order costs 1 ms, and the same peers sign again and again. */
+const goodKeys = createRecentMap<true>(p2pLimits.goodKeys)
+
 /** Throws BAD_ADDRESS unless `key` is the canonical encoding of a point of prime order. */
 export function assertAddressKey(key: Uint8Array): void {
   if (key.length !== KEY_BYTES) throw badAddress(`key has ${key.length} bytes instead of ${KEY_BYTES}`)
+  const name = toHex(key)
+  if (goodKeys.get(name)) return
   let usable = false
   try {
     const point = ed25519.Point.fromBytes(key, false)
@@ -78,6 +84,7 @@ export function assertAddressKey(key: Uint8Array): void {
     usable = false
   }
   if (!usable) throw badAddress('holds no valid key', 'It was not made by llm-node: ask its owner for the right one.')
+  goodKeys.set(name, true)
 }
 
 /** Six groups of five digits, for two people to compare aloud: "05113 57897 …". */

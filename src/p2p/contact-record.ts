@@ -1,8 +1,9 @@
+import { diffieHellman } from 'node:crypto'
 import { multiaddr } from '@multiformats/multiaddr'
-import { x25519 } from '@noble/curves/ed25519.js'
 import { type ByteReader, createByteReader, createByteWriter, equalBytes } from '../base/bytes.ts'
 import { LlmNodeError } from '../base/errors.ts'
 import { p2pLimits } from '../base/limits.ts'
+import { importPrivateKey, importPublicKey } from '../base/raw-keys.ts'
 import { assertAddressKey } from './address.ts'
 import { multiaddrFromBytes } from './multiaddr-bytes.ts'
 import { PEER_ID_BYTES, peerIdFromBytes, peerIdToBytes } from './peer-id-bytes.ts'
@@ -32,8 +33,8 @@ export interface ContactRecord {
 
 const VERSION = 1
 const LABEL = 'llm contact v1'
-/** A fixed scalar: any will do to see that a key is no low-order point. */
-const PROBE = new Uint8Array(32).fill(0x55)
+/** Any scalar will do to see that a key is no low-order point. */
+const PROBE = importPrivateKey(new Uint8Array(32).fill(0x55))
 
 /** The record's bytes with its signature, ≤1,536. Throws BAD_INPUT on what the format cannot hold. */
 export function encodeContactRecord(
@@ -129,10 +130,16 @@ function checkKeys(record: ContactRecord): void {
   } catch (cause) {
     throw new LlmNodeError('BAD_RECORD', 'The contact record holds a key that is no valid point.', { cause })
   }
+  if (isLowOrder(record.onionKey)) throw bad('has a low-order onion key')
+}
+
+/** OpenSSL refuses such points by itself; that must not depend on its version. */
+function isLowOrder(onionKey: Uint8Array): boolean {
   try {
-    x25519.getSharedSecret(PROBE, record.onionKey)
+    const shared = diffieHellman({ privateKey: PROBE, publicKey: importPublicKey('x25519', onionKey) })
+    return shared.every((byte) => byte === 0)
   } catch {
-    throw bad('has a low-order onion key')
+    return true
   }
 }
 
