@@ -17,6 +17,8 @@ const TICK_MS = 5_000
 const FIRST_SAMPLES = 3
 /** Round trips in a row without an answer that make a connected peer doubtful. A busy peer may well miss one. */
 const MUTE_ROUNDS = 3
+/** Who looks at the clock so late is busy himself, and cannot tell who is silent. */
+const BUSY_MS = 100
 /** How often a digest is compared with some neighbour: the larger the swarm, the longer the digest (10 bytes a peer). */
 const SYNC = { minMs: 30_000, msPerPeer: 100, maxMs: 90_000 }
 /** The other side of a new connection starts the exchange; when it does not, this one does. */
@@ -148,6 +150,7 @@ class ViewKeeper implements Keeper {
   async #measure(peerId: string): Promise<void> {
     const { peer, trips, gossip } = this.#deps
     const timeout = new AbortController()
+    const untilMs = this.#nowMs() + 0.6 * this.#tickMs
     const cancel = this.#deps.timers.after(0.6 * this.#tickMs, () => timeout.abort())
     const signal = AbortSignal.any([this.#stopping.signal, timeout.signal])
     this.#measured.set(peerId, this.#nowMs())
@@ -162,7 +165,7 @@ class ViewKeeper implements Keeper {
       this.#meet(peerId)
     } catch {
       // Only silence counts: a refused stream is an answer.
-      if (!timeout.signal.aborted || !gossip.neighbours.has(peerId)) return
+      if (!timeout.signal.aborted || !gossip.neighbours.has(peerId) || this.#nowMs() > untilMs + BUSY_MS) return
       const missed = (this.#missed.get(peerId) ?? 0) + 1
       this.#missed.set(peerId, missed)
       if (missed === MUTE_ROUNDS) this.#doubt(peerId)
@@ -181,6 +184,7 @@ class ViewKeeper implements Keeper {
 
   #doubt(peerId: string): void {
     const { table } = this.#deps.sources
+    this.#deps.logger.debug({ peerId }, 'a peer does not answer: its layers do not count')
     for (const { advert } of entriesOf(this.#deps.sources, peerId)) table.doubt(advert.addressKey, this.#nowMs())
     this.#changed()
   }
