@@ -1,3 +1,4 @@
+import { equalBytes } from '../base/bytes.ts'
 import type { Clock } from '../base/clock.ts'
 import { coverageLimits } from '../base/limits.ts'
 import type { Logger } from '../base/logger.ts'
@@ -23,6 +24,8 @@ const BUSY_MS = 100
 const SYNC = { minMs: 30_000, msPerPeer: 100, maxMs: 90_000 }
 /** The other side of a new connection starts the exchange; when it does not, this one does. */
 const SECOND_SYNC_MS = 1_500
+/** Who knows nobody yet waits no longer than that: the other side may be busy with many who come. */
+const ALONE_SYNC_MS = 400
 const MESH_RETRY_MS = 60_000
 /** The more peers there are, the less often each neighbour is measured; a ping costs 1.2 KB with its stream. */
 const MEASURE = { msPerPeer: 300, maxMs: 60_000 }
@@ -100,7 +103,8 @@ class ViewKeeper implements Keeper {
     this.#deps.gossip.join(peerId)
     this.#meet(peerId)
     const first = this.#deps.peer.self.peerId < peerId
-    this.#after(first ? 0 : SECOND_SYNC_MS, () => this.#sync(peerId))
+    if (first) this.#after(0, () => this.#sync(peerId))
+    else this.#after(ALONE_SYNC_MS, () => this.#syncSecond(peerId))
     this.#after(0, () => this.#measure(peerId))
     this.#changed()
   }
@@ -224,6 +228,13 @@ class ViewKeeper implements Keeper {
       .all()
       .filter(({ advert }) => gossip.neighbours.has(advert.peerId) && far(advert.addressKey) < limit)
     return nearer.length < NEAR ? nearest : undefined
+  }
+
+  async #syncSecond(peerId: string): Promise<void> {
+    const { table, ownKey } = this.#deps.sources
+    const isAlone = table.all().every(({ advert }) => equalBytes(advert.addressKey, ownKey))
+    if (isAlone) await this.#sync(peerId)
+    else this.#after(SECOND_SYNC_MS - ALONE_SYNC_MS, () => this.#sync(peerId))
   }
 
   async #syncSomebody(): Promise<void> {

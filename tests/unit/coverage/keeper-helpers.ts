@@ -52,23 +52,27 @@ export interface LoneKeeper {
   readonly table: AdvertTable
   /** To whom it has connected, in that order. */
   readonly dialled: readonly string[]
+  /** When it compared what it knows with that of others, in ms. */
+  readonly synced: readonly number[]
 }
 
-/** A node that knows 60 peers and is connected to the `nFar` farthest of them. */
+/** A node that knows 60 peers, or `nKnown`, and is connected to the `nFar` farthest of them. */
 export function createLoneKeeper(options: {
   readonly nFar: number
   readonly crowd: number
+  readonly nKnown?: number
   readonly ping?: PeerNode['ping']
   readonly timersOf?: (clock: SimClock) => Timers
 }): LoneKeeper {
-  const { nFar, crowd, ping = async () => 1, timersOf = (clock) => clock } = options
+  const { nFar, crowd, nKnown = PEERS, ping = async () => 1, timersOf = (clock) => clock } = options
   const [clock, random] = [createSimClock(), createRandom(5)]
   const connected = new Set(Array.from({ length: nFar }, (_, i) => peerIdOf(PEERS - 1 - i)))
   const verify = (bytes: Uint8Array) => advertOf(bytes[0] ?? 0)
   const isConnected = (peerId: string) => connected.has(peerId)
   const table = createAdvertTable({ network: 'mesh', crowd, ownKey, verify, isNeighbour: isConnected })
-  for (let i = 0; i < PEERS; i++) table.addAdvert(Uint8Array.of(i), 0, 0)
+  for (let i = 0; i < nKnown; i++) table.addAdvert(Uint8Array.of(i), 0, 0)
   const dialled: string[] = []
+  const synced: number[] = []
   const keeper = createKeeper({
     peer: {
       self: { peerId: 'self', addrs: () => [] },
@@ -84,7 +88,12 @@ export function createLoneKeeper(options: {
       ...{ table, ownKey, isConnected, isDirect: isConnected, rttMs: () => null },
       book: { own: () => undefined, get: () => contact },
     },
-    gossip: { neighbours: connected, join() {}, leave() {}, sync: async () => {} },
+    gossip: {
+      neighbours: connected,
+      join: (peerId: string) => void connected.add(peerId),
+      leave() {},
+      sync: async () => void synced.push(clock.monotonicMs()),
+    },
     feeds: createFeeds(random),
     trips: createRoundTrips(),
     own: { tick: async () => {} },
@@ -92,5 +101,5 @@ export function createLoneKeeper(options: {
     mesh: true,
     mayMeet: () => true,
   })
-  return { keeper, clock, table, dialled }
+  return { keeper, clock, table, dialled, synced }
 }
