@@ -4,7 +4,7 @@ import { createEntryCircuit, type EntryCircuit } from './circuit.ts'
 import { isZero, KEY_BYTES } from './crypto.ts'
 import type { ClientMessage, ServerMessage } from './handshake-messages.ts'
 import type { HopContext } from './hop-context.ts'
-import type { HopTarget, Ring, RingChange, RingOptions } from './ring.ts'
+import type { HopTarget, Ring, RingCall, RingChange, RingOptions } from './ring.ts'
 import { createRingEnd, type OwnedRingEnd, type RingEnds } from './ring-end.ts'
 import { hopError } from './ring-errors.ts'
 import { type HopMessage, type KeptHops, lastHop, planRing, setUpHops } from './ring-plan.ts'
@@ -17,7 +17,7 @@ export interface PreparedRing {
   /** Proves the way there and back, so that nothing on it counts as half-open. Throws HOP_TIMEOUT, CIRCUIT_BROKEN. */
   confirm(signal: AbortSignal): Promise<void>
   /** Gives every hop its keys: reserves KV on each compute hop. Once. Errors as in prepareRing. */
-  open(signal: AbortSignal): Promise<Ring>
+  open(call: RingCall): Promise<Ring>
   close(): void
 }
 
@@ -37,11 +37,11 @@ export async function prepareRing(
   context: HopContext,
   deps: RingBuildDeps,
   options: RingOptions,
-  signal: AbortSignal,
+  call: RingCall,
 ): Promise<PreparedRing> {
   checkOptions(context, options)
   const build = new RingBuild(context, deps, options)
-  await build.extend(signal)
+  await build.extend(call)
   return build
 }
 
@@ -82,19 +82,23 @@ class RingBuild implements PreparedRing {
   }
 
   /** Through the hops that are not on the circuit yet, and back to this node. */
-  async extend(signal: AbortSignal): Promise<void> {
+  async extend({ signal, onWaiting }: RingCall): Promise<void> {
     const { hops } = this.#options
     try {
-      for (let index = this.#grants.length; index < hops.length; index++) await this.#addHop(index, signal)
+      for (let index = this.#grants.length; index < hops.length; index++) {
+        onWaiting?.(index === 0 ? [0] : [index - 1, index])
+        await this.#addHop(index, signal)
+      }
+      onWaiting?.([hops.length - 1])
       await this.#closeRing(signal)
     } catch (error) {
       throw this.#ended(error)
     }
   }
 
-  async open(signal: AbortSignal): Promise<Ring> {
+  async open(call: RingCall): Promise<Ring> {
     try {
-      return await this.#setUp(signal)
+      return await this.#setUp(call)
     } catch (error) {
       throw this.#ended(error)
     }
@@ -152,12 +156,14 @@ class RingBuild implements PreparedRing {
     }
   }
 
-  async #setUp(signal: AbortSignal, kept?: KeptHops): Promise<RingSession> {
+  async #setUp({ signal, onWaiting }: RingCall, kept?: KeptHops): Promise<RingSession> {
     const { clock, limits } = this.#context
     const { messages, ...plan } = planRing(this.#context, this.#options, this.#grants, kept)
     const request = ({ hop, op, body }: HopMessage) =>
       this.#circuit.request(hop, op, body, { signal, timeoutMs: limits.opMs })
-    const times = await setUpHops(this.#context, request, messages)
+    // Those behind a hop that is silent are not heard either.
+    const nearest = (waiting: readonly number[]) => onWaiting?.(waiting.length === 0 ? [] : [Math.min(...waiting)])
+    const times = await setUpHops(this.#context, request, messages, nearest)
       .then((answers) => {
         if (this.#circuit.ended !== undefined) throw this.#circuit.ended
         return answers
@@ -202,8 +208,8 @@ class RingBuild implements PreparedRing {
       await this.#circuit.truncate(keep, hops, { signal, timeoutMs: this.#context.limits.opMs })
       this.#options = { ...this.#options, hops }
       this.#grants = this.#grants.slice(0, keep)
-      await this.extend(signal)
-      return await this.#setUp(signal, broken)
+      await this.extend({ signal })
+      return await this.#setUp({ signal }, broken)
     } catch (error) {
       broken.sealer.wipe()
       throw this.#ended(error)

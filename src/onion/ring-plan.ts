@@ -111,16 +111,21 @@ function copyOf(segment: SegmentKeys | undefined): SegmentKeys {
   return copySegment(segment)
 }
 
-/** To all hops at once; each answer's time is a first measure of the round trip, by hop. */
+/** To all hops at once; each answer's time is a first measure of the round trip, by hop. `onWaiting`: who has not answered. */
 export async function setUpHops(
   { clock }: HopContext,
   request: (message: HopMessage) => Promise<void>,
   messages: readonly HopMessage[],
+  onWaiting: (hops: readonly number[]) => void,
 ): Promise<ReadonlyMap<number, number>> {
+  const waiting = new Set(messages.map(({ hop }) => hop))
+  onWaiting([...waiting])
   const times = messages.map(async (message) => {
     const startedMs = clock.monotonicMs()
     await request(message)
     message.body.fill(0)
+    waiting.delete(message.hop)
+    onWaiting([...waiting])
     return [message.hop, clock.monotonicMs() - startedMs] as const
   })
   return new Map(await Promise.all(times))

@@ -31,6 +31,13 @@ export interface RingOptions {
   readonly mendable?: boolean
 }
 
+/** How a ring is opened. */
+export interface RingCall {
+  readonly signal: AbortSignal
+  /** Hears which hops, by index, one of which holds the opening up; of none when it is done. */
+  readonly onWaiting?: ((hops: readonly number[]) => void) | undefined
+}
+
 /** Another end for a ring that has broken. */
 export interface RingChange {
   /** So many hops from the start stay, with their KV; the last of them computes. */

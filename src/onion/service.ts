@@ -11,7 +11,7 @@ import { acceptCircuit } from './hop.ts'
 import type { HopContext, RingEnd } from './hop-context.ts'
 import { createCreateLimiter, createTokenBucket } from './rate-limit.ts'
 import { createReadyRings } from './ready-rings.ts'
-import type { HopTarget, Ring, RingOptions } from './ring.ts'
+import type { HopTarget, Ring, RingCall, RingOptions } from './ring.ts'
 import { prepareRing } from './ring-builder.ts'
 import type { RingEnds } from './ring-end.ts'
 import type { RingSession } from './ring-session.ts'
@@ -32,7 +32,7 @@ export interface OnionStats {
 
 export interface OnionService {
   /** A ring through `options.hops`, over a circuit built ahead where there is one. Errors: see prepareRing, mend; LIMIT. */
-  openRing(options: RingOptions, call: { signal: AbortSignal }): Promise<Ring>
+  openRing(options: RingOptions, call: RingCall): Promise<Ring>
   /** Builds a circuit for a ring like this ahead, in the background. It reserves no KV. Never throws. */
   prepareRing(options: RingOptions): void
   /** A circuit around one node that answers. Errors: see openAnswerCircuit; LIMIT. */
@@ -58,9 +58,9 @@ export function createOnionService(options: OnionOptions, deps: OnionDeps): Onio
     rings.add(ring)
     void ring.gone.then(() => rings.delete(ring))
   }
-  const prepare = (ringOptions: RingOptions, signal: AbortSignal) =>
-    prepareRing(context, { ends, onRing, stopped: stopped.signal }, ringOptions, signal)
-  const ready = createReadyRings(context, prepare)
+  const prepare = (ringOptions: RingOptions, call: RingCall) =>
+    prepareRing(context, { ends, onRing, stopped: stopped.signal }, ringOptions, call)
+  const ready = createReadyRings(context, (ringOptions, signal) => prepare(ringOptions, { signal }))
   const answers = createAnswerCircuits(context, ends, stopped.signal)
   let building = 0
   deps.transport.onLink((link) => {
@@ -79,15 +79,16 @@ export function createOnionService(options: OnionOptions, deps: OnionDeps): Onio
       }
       building++
       const signal = AbortSignal.any([call.signal, stopped.signal])
+      const limited = { ...call, signal }
       try {
         const early = await ready
           .take(ringOptions)
-          ?.open(signal)
+          ?.open(limited)
           .catch((error: unknown) => {
             // It may have stood too long; what a hop refuses now it would refuse again.
             if (signal.aborted || isLlmNodeError(error, 'PEER_REFUSED')) throw error
           })
-        return early ?? (await (await prepare(ringOptions, signal)).open(signal))
+        return early ?? (await (await prepare(ringOptions, limited)).open(limited))
       } finally {
         building--
       }

@@ -144,10 +144,14 @@ class RouteAttempts implements Attempts {
       // Decided before anything is sent, so that also a second first attempt keeps to it.
       this.#profile ??= plan.profile
       const limit = limitMs === undefined ? undefined : AbortSignal.timeout(Math.ceil(limitMs))
+      let waiting: readonly number[] = []
+      const onWaiting = (hops: readonly number[]) => {
+        waiting = hops
+      }
       try {
         const opened = await openFirst({
-          chosen: (either) => this.#ways.build(this.#begun, plan, either),
-          beside: (either) => this.besideInHaste(either),
+          chosen: (either) => this.#ways.build(this.#begun, plan, { signal: either, onWaiting }),
+          beside: (either) => this.#around(plan, waiting, either),
           lateMs: lateToOpenMs(plan),
           onLate: (error) => this.#blame(plan, error),
           signal: limit === undefined ? signal : AbortSignal.any([signal, limit]),
@@ -163,21 +167,32 @@ class RouteAttempts implements Attempts {
 
   async beside(signal: AbortSignal, options: BesideOptions = {}): Promise<OpenedChain | undefined> {
     const plan = this.#ways.beside(this.#begun, this.#plan, options)
-    return plan === undefined ? undefined : this.#ways.build(this.#begun, plan, signal).catch(() => undefined)
+    return plan === undefined ? undefined : this.#ways.build(this.#begun, plan, { signal }).catch(() => undefined)
   }
 
-  async besideInHaste(signal: AbortSignal): Promise<OpenedChain | undefined> {
+  async besideInHaste(signal: AbortSignal, isHeldUp = false): Promise<OpenedChain | undefined> {
     for (let tried = 0; tried < pipelineLimits.routesTried; tried++) {
       const plan =
-        this.#ways.beside(this.#begun, this.#plan) ?? this.#ways.beside(this.#begun, this.#plan, { lastResort: true })
+        this.#ways.beside(this.#begun, this.#plan) ??
+        this.#ways.beside(this.#begun, this.#plan, { lastResort: true, isHeldUp })
       if (plan === undefined) return undefined
       try {
-        return await this.#ways.build(this.#begun, plan, signal)
+        return await this.#ways.build(this.#begun, plan, { signal })
       } catch (error) {
         if (signal.aborted || !this.#blame(plan, error)) return undefined
       }
     }
     return undefined
+  }
+
+  /** Beside a way that is late; those who hold it up are not on it where that can be helped, until the answer goes on. */
+  #around(late: ChainPlan, waiting: readonly number[], signal: AbortSignal): Promise<OpenedChain | undefined> {
+    const stops = stopsOf(late)
+    for (const index of waiting) {
+      const address = stops[index]
+      if (address !== undefined) this.#gone.add(address)
+    }
+    return this.besideInHaste(signal, waiting.length > 0)
   }
 
   /** False when nobody in particular can be blamed. */

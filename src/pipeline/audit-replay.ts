@@ -68,7 +68,7 @@ export async function openOver(
     if ((plan.route?.penaltyMs ?? 0) >= AVOIDED_MS) continue
     const limited = AbortSignal.any([signal, AbortSignal.timeout(pipelineLimits.auditPatience * lateToOpenMs(plan))])
     try {
-      return await openPlan(model, plan, deps, limited)
+      return await openPlan(model, plan, deps, { signal: limited })
     } catch (error) {
       const blame = isLlmNodeError(error) && !signal.aborted ? blameOf(error, stopsOf(plan)) : undefined
       if (blame !== undefined) deps.exclusions?.add(blame)
@@ -89,7 +89,7 @@ export function openSwapped(
   const { route } = plan
   if (route === undefined) return Promise.reject(new Error('There is no route.'))
   const hops = route.hops.map((hop, index) => (index === swap.index ? { ...hop, holder: swap.by } : hop))
-  return openPlan(model, { ...plan, maxContext: swap.maxContext, route: { ...route, hops } }, deps, signal)
+  return openPlan(model, { ...plan, maxContext: swap.maxContext, route: { ...route, hops } }, deps, { signal })
 }
 
 /** Rows for positions [from, to], by position, as one prefill. */

@@ -6,7 +6,7 @@ import type { LayerHolder } from '../coverage/map.ts'
 import { type AskedProfile, findGuardedRoute, type PeerPlace, type Profile } from '../coverage/path.ts'
 import { findRoute, type Route } from '../coverage/route.ts'
 import type { ModelSpec } from '../model/spec.ts'
-import type { HopTarget, Ring, RingOptions } from '../onion/ring.ts'
+import type { HopTarget, Ring, RingCall, RingOptions } from '../onion/ring.ts'
 import type { SpanRunner } from '../shard/runner.ts'
 import { type Chain, createLocalChain, createRingChain, joinChains } from './chain.ts'
 import type { Exclusions } from './exclusions.ts'
@@ -38,7 +38,7 @@ export interface EntryDeps extends ContactDeps {
   random?(): number
   /** Who serves layers of a model in a recipe, as known now. */
   holders(modelId: Uint8Array, recipe: string): readonly LayerHolder[]
-  openRing(options: RingOptions, run: { signal: AbortSignal }): Promise<Ring>
+  openRing(options: RingOptions, call: RingCall): Promise<Ring>
   /** Builds a circuit for such a ring in the background; openRing then has it. */
   prepareRing?(options: RingOptions): void
   /** Resolves when something about the holders has changed, or with the signal. */
@@ -109,7 +109,7 @@ export function openChain(
   request: ChainRequest & { signal: AbortSignal },
   deps: EntryDeps,
 ): Promise<OpenedChain> {
-  return openPlan(model, planChain(model, request, deps), deps, request.signal)
+  return openPlan(model, planChain(model, request, deps), deps, request)
 }
 
 /** Throws CONTEXT_TOO_LONG when no chain of this model can hold so many tokens, prompt and answer together. */
@@ -160,15 +160,15 @@ function roomy({ maxContext, roomyContext = 0 }: ChainRequest, { spec }: EntryMo
   return Math.max(maxContext, Math.min(roomyContext, spec.maxContext, Math.floor(freeTokens / 2)))
 }
 
-/** Throws what building a circuit throws. */
+/** Throws what building a circuit throws. Hops are counted as in stopsOf. */
 export async function openPlan(
   model: EntryModel,
   plan: ChainPlan,
   deps: EntryDeps,
-  signal: AbortSignal,
+  call: RingCall,
 ): Promise<OpenedChain> {
   const { leading, route, trailing, exact } = plan
-  const ring = route === undefined ? undefined : await openRing(model, { ...plan, route }, deps, signal)
+  const ring = route === undefined ? undefined : await openRing(model, { ...plan, route }, deps, call)
   const parts: Chain[] = []
   try {
     if (leading !== undefined) parts.push(localPart(model, leading, plan))
@@ -339,10 +339,10 @@ async function openRing(
   model: EntryModel,
   plan: ChainPlan & { route: Route },
   deps: EntryDeps,
-  signal: AbortSignal,
+  call: RingCall,
 ): Promise<Chain> {
   const { route } = plan
-  const ring = await deps.openRing(await ringOptionsOf(model, plan, deps, signal), { signal })
+  const ring = await deps.openRing(await ringOptionsOf(model, plan, deps, call.signal), call)
   return createRingChain(ring, (index) => {
     const hop = route.hops[index]
     if (hop === undefined) throw new LlmNodeError('INTERNAL', 'A hop has no holder.')

@@ -1,6 +1,7 @@
 import { type ErrorCode, isLlmNodeError, LlmNodeError } from '../base/errors.ts'
 import { pipelineLimits } from '../base/limits.ts'
 import type { AskedProfile } from '../coverage/path.ts'
+import type { RingCall } from '../onion/ring.ts'
 import {
   type ChainPlan,
   type ChainRequest,
@@ -28,7 +29,7 @@ export interface Begun {
   /** Of the first plan, before anything stands. */
   readonly profile: AskedProfile | undefined
   readonly longRope: boolean
-  /** Who seems to be gone, by address: the far ends of links that broke since the answer last went on. */
+  /** Who seems to be gone, by address: the far ends of links that broke since the answer last went on, or who holds it up. */
   readonly gone: ReadonlySet<string>
 }
 
@@ -46,7 +47,7 @@ export interface Ways {
   /** No link on it has failed lately, and nobody on it seems to be gone. */
   isSound(begun: Begun, plan: ChainPlan): boolean
   /** Throws what openPlan throws, and PEER_REFUSED when there is less room than the answer began with. */
-  build(begun: Begun, plan: ChainPlan, signal: AbortSignal): Promise<OpenedChain>
+  build(begun: Begun, plan: ChainPlan, call: RingCall): Promise<OpenedChain>
 }
 
 export interface BesideOptions {
@@ -56,6 +57,8 @@ export interface BesideOptions {
   readonly roomy?: boolean
   /** Rather over somebody who has failed than over a hop in use. */
   readonly lastResort?: boolean
+  /** Who holds the way in use up is among those who seem gone: its other hops are as good as any. */
+  readonly isHeldUp?: boolean
 }
 
 /** What somebody who comes may mend. */
@@ -120,12 +123,12 @@ class PlannedWays implements Ways {
   beside(
     begun: Begun,
     inUse: ChainPlan | undefined,
-    { without, roomy = false, lastResort = false }: BesideOptions = {},
+    { without, roomy = false, lastResort = false, isHeldUp = false }: BesideOptions = {},
   ): ChainPlan | undefined {
     const used = new Set(inUse?.route?.hops.map(({ holder }) => holder.address))
     if (used.size === 0) return undefined
     const { exclusions } = this.#deps
-    const eachMs = lastResort ? LAST_SHARED_MS : SHARED_MS
+    const eachMs = lastResort && !isHeldUp ? LAST_SHARED_MS : SHARED_MS
     const sharedMs = (address: string | null) => (address !== null && used.has(address) ? eachMs : 0)
     const penaltyMs: Penalty = (from, to) => exclusions.penaltyMs(from, to, lastResort) + sharedMs(to)
     let way: ChainPlan
@@ -153,8 +156,8 @@ class PlannedWays implements Ways {
     })
   }
 
-  async build({ pinned }: Begun, way: ChainPlan, signal: AbortSignal): Promise<OpenedChain> {
-    const opened = await openPlan(this.#model, way, this.#deps, signal)
+  async build({ pinned }: Begun, way: ChainPlan, call: RingCall): Promise<OpenedChain> {
+    const opened = await openPlan(this.#model, way, this.#deps, call)
     const { chain } = opened
     if (pinned === undefined || chain.maxContext >= pinned.maxContext) return opened
     await chain.close()

@@ -411,3 +411,33 @@ test('where building takes too long another way is built beside it, and the plac
     vi.useRealTimers()
   }
 })
+
+test('around whoever holds the building up, over hops that only wait for it, and at last over who has failed before', async () => {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+  try {
+    const slow = { decodeMs: 2 }
+    const holders = [holder('a', 0, 4), holder('a2', 0, 4, slow), holder('b', 4, 8), holder('b2', 4, 8, slow)]
+    const { deps, tried } = createNetwork(holders, new Set(['a2']))
+    const exclusions = createExclusions(systemClock)
+    for (const address of ['a2', 'b2']) exclusions.add({ what: 'peer', address })
+    const frozen: EntryDeps = {
+      ...deps,
+      exclusions,
+      openRing(options, call) {
+        const at = options.hops.findIndex(({ peerId }) => peerId === 'b')
+        if (at < 0) return deps.openRing(options, call)
+        tried.push(options.hops.map(({ peerId }) => peerId).join(' '))
+        call.onWaiting?.([at])
+        return new Promise((_, reject) => call.signal.addEventListener('abort', () => reject(brokenAt(at, 'ABORTED'))))
+      },
+    }
+    const attempts = createAttempts(model, { request }, frozen)
+    const opening = attempts.open(signal)
+    await vi.advanceTimersByTimeAsync(3 * pipelineLimits.lateToOpenMs)
+    const { chain } = await opening
+    expect(chain.hops.map(({ address }) => address)).toEqual(['a', 'b2'])
+    expect(tried).toEqual(['a b', 'a b2'])
+  } finally {
+    vi.useRealTimers()
+  }
+})
