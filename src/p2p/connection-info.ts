@@ -7,8 +7,6 @@ export interface ConnectionInfo {
   readonly direction: 'inbound' | 'outbound'
   readonly transport: 'tcp' | 'quic' | 'relay'
   readonly isLocal: boolean
-  /** Last round trip, whole milliseconds; null while unknown. */
-  readonly rttMs: number | null
   readonly openedMs: number
 }
 
@@ -19,7 +17,6 @@ export function describeConnection(connection: Connection): ConnectionInfo {
     direction: connection.direction,
     transport: transportOf(connection.remoteAddr),
     isLocal: isLocalAddr(connection.remoteAddr),
-    rttMs: connection.rtt ?? null,
     openedMs: connection.timeline.open,
   }
 }

@@ -223,8 +223,8 @@ function connectionSettings(
       maxPeerAddrsToDial: 2 * p2pLimits.addressesPerPeer,
       addressSorter: (a, b) => compareDialAddrs(a.multiaddr, b.multiaddr, { isOwnNetwork, ...dialOrder }),
     },
-    // A run of the engine can delay one answer: one lost ping is no reason to drop circuits (js-libp2p#3463).
-    connectionMonitor: { abortConnectionOnPingFailure: false },
+    // It would ping every connection every 10 s and drop circuits over one late answer (js-libp2p#3463); keeper.ts measures.
+    connectionMonitor: { enabled: false },
     peerStore: { maxAddressAge: 24 * 3_600_000, maxPeerAge: 7 * 86_400_000 },
   }
 }
