@@ -56,12 +56,13 @@ for (const size of sizes) {
 }
 
 const seconds = (ms: number) => (ms / 1_000).toFixed(1)
+const median = (ms: readonly number[]) => (ms.length === 0 ? '-' : seconds(quantile(ms, 0.5)))
 const percent = (share: number) => `${(100 * share).toFixed(1)} %`
 const COLUMNS: readonly (readonly [title: string, value: (figures: Done) => string])[] = [
   ['nodes', ({ size }) => String(size)],
-  ['coverage s', ({ coverageMs }) => seconds(quantile(coverageMs, 0.5))],
+  ['coverage s', ({ coverageMs }) => median(coverageMs)],
   ['slowest s', ({ coverageMs }) => seconds(Math.max(...coverageMs))],
-  ['95 % known s', ({ knowledgeMs }) => seconds(quantile(knowledgeMs, 0.5))],
+  ['95 % known s', ({ knowledgeMs }) => median(knowledgeMs)],
   ['KB/node/min', ({ bytesPerMinute }) => (bytesPerMinute / 1_000).toFixed(1)],
   ['most', ({ mostBytesPerMinute }) => (mostBytesPerMinute / 1_000).toFixed(0)],
   ['ghosts s', ({ ghostMs, deaths }) => `${seconds(ghostMs)} (${deaths})`],

@@ -213,6 +213,7 @@ class Search {
     this.#nextLevel = this.#emptyLevel()
     this.#alive = false
     for (let to = 0; to < this.#holders.length; to++) {
+      if (!this.#isInReach(to)) continue
       for (let link = intAt(knownAt, to); link < intAt(knownAt, to + 1); link++) {
         const from = intAt(knownFrom, link)
         this.#knownTo[from] = to
@@ -229,6 +230,17 @@ class Search {
     this.#costs = this.#next
     this.#next = clear(done)
     return this.#alive
+  }
+
+  /** Over a link that takes no time from the cheapest arrival it would be worth it: most holders are out of reach even then. */
+  #isInReach(to: number): boolean {
+    const { first, end, offset, fixedMs } = this.#nodes
+    const base = intAt(offset, to) - intAt(first, to)
+    for (let layer = intAt(first, to); layer < intAt(end, to); layer++) {
+      const arrivedMs = at(this.#reaching.ms, KEPT * (layer - this.#request.span.start))
+      if (arrivedMs + at(fixedMs, to) < this.#mostMs(base + layer)) return true
+    }
+    return false
   }
 
   /** Also after a single layer: a holder may be worth a hop only because links to and from it are known to be short. */

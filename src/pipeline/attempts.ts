@@ -83,6 +83,22 @@ const MENDABLE: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'AUTH_FAILED',
 ])
 
+/** Ways that are tried beside each other until one of them stands. */
+interface Haste {
+  readonly underWay: Set<string>
+  tried: number
+  /** It is known who holds one of them up. */
+  isHeldUp: boolean
+}
+
+function startHaste(plan?: ChainPlan): Haste {
+  return { underWay: new Set(plan === undefined ? [] : [wayOf(plan)]), tried: 0, isHeldUp: false }
+}
+
+function wayOf(plan: ChainPlan): string {
+  return stopsOf(plan).join(' ')
+}
+
 export function createAttempts(model: EntryModel, options: AttemptsOptions, deps: EntryDeps): Attempts {
   return new RouteAttempts(model, options, deps)
 }
@@ -144,18 +160,9 @@ class RouteAttempts implements Attempts {
       // Decided before anything is sent, so that also a second first attempt keeps to it.
       this.#profile ??= plan.profile
       const limit = limitMs === undefined ? undefined : AbortSignal.timeout(Math.ceil(limitMs))
-      let waiting: readonly number[] = []
-      const onWaiting = (hops: readonly number[]) => {
-        waiting = hops
-      }
       try {
-        const opened = await openFirst({
-          chosen: (either) => this.#ways.build(this.#begun, plan, { signal: either, onWaiting }),
-          beside: (either) => this.#around(plan, waiting, either),
-          lateMs: lateToOpenMs(plan),
-          onLate: (error) => this.#blame(plan, error),
-          signal: limit === undefined ? signal : AbortSignal.any([signal, limit]),
-        })
+        const limited = limit === undefined ? signal : AbortSignal.any([signal, limit])
+        const opened = await this.#openInTime(plan, limited, startHaste(plan))
         this.adopt(opened)
         return opened
       } catch (error) {
@@ -170,29 +177,49 @@ class RouteAttempts implements Attempts {
     return plan === undefined ? undefined : this.#ways.build(this.#begun, plan, { signal }).catch(() => undefined)
   }
 
-  async besideInHaste(signal: AbortSignal, isHeldUp = false): Promise<OpenedChain | undefined> {
-    for (let tried = 0; tried < pipelineLimits.routesTried; tried++) {
+  besideInHaste(signal: AbortSignal): Promise<OpenedChain | undefined> {
+    return this.#tryInHaste(signal, startHaste())
+  }
+
+  /** Where one fails the next one; undefined: nobody is left, or none can be built. */
+  async #tryInHaste(signal: AbortSignal, haste: Haste): Promise<OpenedChain | undefined> {
+    const { isHeldUp } = haste
+    while (haste.tried++ < pipelineLimits.routesTried) {
       const plan =
         this.#ways.beside(this.#begun, this.#plan) ??
         this.#ways.beside(this.#begun, this.#plan, { lastResort: true, isHeldUp })
-      if (plan === undefined) return undefined
+      if (plan === undefined || haste.underWay.has(wayOf(plan))) return undefined
+      haste.underWay.add(wayOf(plan))
       try {
-        return await this.#ways.build(this.#begun, plan, { signal })
+        return await this.#openInTime(plan, signal, haste)
       } catch (error) {
         if (signal.aborted || !this.#blame(plan, error)) return undefined
+      } finally {
+        haste.underWay.delete(wayOf(plan))
       }
     }
     return undefined
   }
 
-  /** Beside a way that is late; those who hold it up are not on it where that can be helped, until the answer goes on. */
-  #around(late: ChainPlan, waiting: readonly number[], signal: AbortSignal): Promise<OpenedChain | undefined> {
-    const stops = stopsOf(late)
-    for (const index of waiting) {
-      const address = stops[index]
-      if (address !== undefined) this.#gone.add(address)
+  /** Over this way; where that is late, another one beside it, without those who hold it up if that can be helped. */
+  #openInTime(plan: ChainPlan, signal: AbortSignal, haste: Haste): Promise<OpenedChain> {
+    let waiting: readonly number[] = []
+    const onWaiting = (hops: readonly number[]) => {
+      waiting = hops
     }
-    return this.besideInHaste(signal, waiting.length > 0)
+    return openFirst({
+      chosen: (either) => this.#ways.build(this.#begun, plan, { signal: either, onWaiting }),
+      beside: (either) => {
+        const stops = stopsOf(plan)
+        const holding = waiting.flatMap((index) => stops[index] ?? [])
+        for (const address of holding) this.#gone.add(address)
+        haste.isHeldUp ||= holding.length > 0
+        return this.#tryInHaste(either, haste)
+      },
+      lateMs: lateToOpenMs(plan),
+      onLate: (error) => this.#blame(plan, error),
+      signal,
+    })
   }
 
   /** False when nobody in particular can be blamed. */
@@ -294,7 +321,7 @@ class RouteAttempts implements Attempts {
         const nowMs = this.#clock.monotonicMs()
         this.#graceUntilMs ??= nowMs + pipelineLimits.gapGraceMs
         const graceMs = this.#graceUntilMs - nowMs
-        const way = plan === undefined ? '' : stopsOf(plan).join(' ')
+        const way = plan === undefined ? '' : wayOf(plan)
         const isNew = plan !== undefined && !this.#lastResorts.has(way)
         // After enough ways no more of those that failed, until it is a wait: that one tries them now and then.
         const mayRetry = this.#suspendedMs !== undefined || !this.#isEnough()

@@ -441,3 +441,50 @@ test('around whoever holds the building up, over hops that only wait for it, and
     vi.useRealTimers()
   }
 })
+
+test('where the way beside is late, too, a third one is begun', async () => {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+  try {
+    const bs = ['b', 'b2', 'b3'].map((name, at) => holder(name, 4, 8, { decodeMs: 1 + at }))
+    const { deps, tried } = createNetwork([holder('a', 0, 4), ...bs])
+    const frozen: EntryDeps = {
+      ...deps,
+      openRing(options, call) {
+        const name = options.hops[1]?.peerId
+        if (name === 'b3') return deps.openRing(options, call)
+        tried.push(options.hops.map(({ peerId }) => peerId).join(' '))
+        call.onWaiting?.([1])
+        return new Promise((_, reject) => call.signal.addEventListener('abort', () => reject(brokenAt(1, 'ABORTED'))))
+      },
+    }
+    const attempts = createAttempts(model, { request }, frozen)
+    const opening = attempts.open(signal)
+    await vi.advanceTimersByTimeAsync(6 * pipelineLimits.lateToOpenMs)
+    const { chain } = await opening
+    expect(chain.hops.map(({ address }) => address)).toEqual(['a', 'b3'])
+    expect(tried).toEqual(['a b', 'a b2', 'a b3'])
+  } finally {
+    vi.useRealTimers()
+  }
+})
+
+test('when all are late, the first of them that stands is taken', async () => {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+  try {
+    const { deps, tried } = createNetwork([holder('a', 0, 8), holder('a2', 0, 8, { decodeMs: 2 })])
+    const slow: EntryDeps = {
+      ...deps,
+      async openRing(options, call) {
+        await new Promise((resolve) => setTimeout(resolve, 8 * pipelineLimits.lateToOpenMs))
+        return deps.openRing(options, call)
+      },
+    }
+    const opening = createAttempts(model, { request }, slow).open(signal)
+    await vi.advanceTimersByTimeAsync(9 * pipelineLimits.lateToOpenMs)
+    const { chain } = await opening
+    expect(chain.hops.map(({ address }) => address)).toEqual(['a'])
+    expect(tried).toEqual(['a'])
+  } finally {
+    vi.useRealTimers()
+  }
+})
