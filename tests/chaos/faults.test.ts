@@ -2,8 +2,8 @@ import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
 import { chatCompletion } from '../../src/api/openai/chat-schema.ts'
 import { openAiError } from '../../src/api/openai/model-schema.ts'
 import type { GenerationBody, SessionBody } from '../../src/api/types.ts'
-import { type CliProcess, type StartedNode, spawnCli } from './cli.ts'
-import { createSwarm, eventually, oneThread, type Swarm } from './swarm.ts'
+import { type CliProcess, type StartedNode, spawnCli } from '../e2e/cli.ts'
+import { createSwarm, eventually, oneThread, type Swarm } from '../e2e/swarm.ts'
 
 const nodeNames = ['node1', 'node2', 'node3'] as const
 type NodeName = (typeof nodeNames)[number]

@@ -5,8 +5,8 @@ import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest
 import type { AskEvent, AskResult, GenerationBody, StatusBody } from '../../src/api/types.ts'
 import { connectAdmin } from '../../src/node/admin-client.ts'
 import { locateHome } from '../../src/node/home.ts'
-import { runCli, runJson, type StartedNode, spawnCli } from './cli.ts'
-import { createSwarm, eventually, oneThread, type Swarm } from './swarm.ts'
+import { runCli, runJson, type StartedNode, spawnCli } from '../e2e/cli.ts'
+import { createSwarm, eventually, oneThread, type Swarm } from '../e2e/swarm.ts'
 
 const HOW = ['--temperature', '0.5', '--seed', '4', '--ignore-end', '--max-tokens', '600']
 /** A hop is found out within 1 s and another circuit is there within 3 s (goal of the resume); the rest is the answer. */
