@@ -83,7 +83,7 @@ for (const row of rows) console.log(row.map((cell) => cell.padStart(13)).join(''
 const svg = flag('svg')
 if (svg !== undefined) {
   const lines = [
-    { name: 'KB sent per node and minute', points: results.map((f) => [f.size, f.bytesPerMinute / 1_000] as const) },
+    { name: 'KB a node and minute', points: results.map((f) => [f.size, f.bytesPerMinute / 1_000] as const) },
     { name: 'coverage known, s', points: results.map((f) => [f.size, Math.max(...f.coverageMs) / 1_000] as const) },
     { name: 'peers kept', points: results.map((f) => [f.size, f.entries] as const) },
   ]
