@@ -74,19 +74,18 @@ describe('a bootstrap node', () => {
     await until(c.swarm, sees(c, b.identity.address), 15_000)
   })
 
-  it('takes a hundred that come fifty at once, and counts them', async () => {
+  it('takes a hundred that come at once, and counts them', async () => {
     const { listening, url, process } = await startBootstrap(await temporaryFolder(cleanup))
     const nodes = await Promise.all(Array.from({ length: 100 }, () => startPeer(cleanup)))
     const startMs = performance.now()
-    const meet = (some: typeof nodes) => Promise.all(some.map(({ node }) => node.meet(listening[0] ?? '', { signal })))
-    // A handshake is given 5 s, and all their processor time comes out of this one machine.
-    const met = [...(await meet(nodes.slice(0, 50))), ...(await meet(nodes.slice(50)))]
+    const met = await Promise.all(nodes.map(({ node }) => node.meet(listening[0] ?? '', { signal })))
     const tookMs = performance.now() - startMs
     const health = await (await fetch(`${url}/healthz`)).json()
     expect(health).toMatchObject({ ok: true, peers: 100 })
     const metrics = await (await fetch(`${url}/metrics`)).text()
     expect(metrics).toContain('llm_bootstrap_joins_total 100')
     expect(metrics).not.toContain(met[0] ?? '12D3')
+    expect(tookMs).toBeLessThan(15_000)
     const rss = /VmRSS:\s+(\d+)/.exec(await readFile(`/proc/${process.pid}/status`, 'utf8').catch(() => ''))?.[1]
     // biome-ignore lint/suspicious/noConsole: the figures are part of what this test is for.
     console.info(`100 joins in ${tookMs.toFixed(0)} ms, ${rss} kB resident`)
