@@ -1,5 +1,5 @@
 import { LlmNodeError } from '../base/errors.ts'
-import { formatSpan, spanLength } from '../base/span.ts'
+import { formatSpan } from '../base/span.ts'
 import type { ChainPlan } from './entry.ts'
 import { AVOIDED_MS, type Exclusions } from './exclusions.ts'
 
@@ -22,6 +22,10 @@ export function gapError(
   const cause = failures.at(-1)
   if (plan?.route === undefined) {
     const { code = 'COVERAGE_GAP', message = 'A layer is missing.', hint = '', meta = {} } = gap ?? {}
+    const layers = code === 'COVERAGE_GAP' && Array.isArray(meta.layers) ? meta.layers.map(String) : []
+    // Who held them has failed, and is known to be gone by now: that is no other news.
+    const failed = layers.filter((layer) => failures.some((failure) => spanOf(failure) === layer))
+    if (failed.length > 0 && failed.length === layers.length) return nobodyAnswers(layers, modelName, cause)
     return new LlmNodeError(code, message, { hint, meta, cause })
   }
   const { hops } = plan.route
@@ -33,8 +37,20 @@ export function gapError(
   // A hop that failed with two partners may be innocent; the failures themselves say which layers did not answer.
   const blamed = avoided.filter(({ span }) => failures.some(({ meta }) => meta.start === span.start))
   const lost = blamed.length > 0 ? blamed : avoided
-  const layers = lost.map(({ span }) => formatSpan(span))
-  const one = lost.length === 1 && lost.every(({ span }) => spanLength(span) === 1)
+  return nobodyAnswers(
+    lost.map(({ span }) => formatSpan(span)),
+    modelName,
+    cause,
+  )
+}
+
+/** The layers of the hop that failed, as text. */
+function spanOf({ meta: { start, end } }: LlmNodeError): string | undefined {
+  return typeof start === 'number' && typeof end === 'number' ? formatSpan({ start, end }) : undefined
+}
+
+function nobodyAnswers(layers: readonly string[], modelName: string, cause: LlmNodeError | undefined): LlmNodeError {
+  const one = layers.length === 1 && layers[0]?.includes('-') === false
   return new LlmNodeError(
     'COVERAGE_GAP',
     `Layer${one ? ' ' : 's '}${layers.join(', ')} of ${modelName} ${one ? 'is' : 'are'} held by nobody who answers.`,

@@ -79,9 +79,8 @@ test('a hop that is killed and started again: the answer waits for it, says so, 
   const ask = await longAnswer([])
   const told = ask.stdout.length
   await killNode('node2')
-  // "Who answers", until the asking node has seen for itself that it is gone.
   await eventually(async () =>
-    expect(ask.stderr).toMatch(/Layers 4-7 of qwen3-12x128 are held by nobody( who answers)?\./),
+    expect(ask.stderr).toContain('Layers 4-7 of qwen3-12x128 are held by nobody who answers.'),
   )
   expect(ask.stderr).toContain('Waiting for somebody')
   nodes.set('node2', await swarm.start('node2'))
