@@ -154,10 +154,10 @@ class ViewKeeper implements Keeper {
   async #measure(peerId: string): Promise<void> {
     const { peer, trips, gossip } = this.#deps
     const timeout = new AbortController()
-    const untilMs = this.#nowMs() + 0.6 * this.#tickMs
-    const cancel = this.#deps.timers.after(0.6 * this.#tickMs, () => timeout.abort())
+    const [nowMs, limitMs] = [this.#nowMs(), 0.6 * this.#tickMs]
+    const cancel = this.#deps.timers.after(limitMs, () => timeout.abort())
     const signal = AbortSignal.any([this.#stopping.signal, timeout.signal])
-    this.#measured.set(peerId, this.#nowMs())
+    this.#measured.set(peerId, nowMs)
     try {
       // A peer that has just come is busy with others that have, too: its first round trip alone would tell of that.
       const samples = trips.has(peerId) ? 1 : FIRST_SAMPLES
@@ -169,7 +169,7 @@ class ViewKeeper implements Keeper {
       this.#meet(peerId)
     } catch {
       // Only silence counts: a refused stream is an answer.
-      if (!timeout.signal.aborted || !gossip.neighbours.has(peerId) || this.#nowMs() > untilMs + BUSY_MS) return
+      if (!timeout.signal.aborted || !gossip.neighbours.has(peerId) || this.#nowMs() > nowMs + limitMs + BUSY_MS) return
       const missed = (this.#missed.get(peerId) ?? 0) + 1
       this.#missed.set(peerId, missed)
       if (missed === MUTE_ROUNDS) this.#doubt(peerId)
