@@ -5,13 +5,30 @@ const MOST = 16
 const WINDOW_MS = 60_000
 
 /**
+ * What libp2p throws out of a microtask or a timer of its own when a connection ends at that moment: a yamux stream that
+ * is just being opened says so to nobody who could catch it. With a relay many connections end at once.
+ */
+const ENDED_MEANWHILE = new Set([
+  'StreamStateError',
+  'StreamResetError',
+  'StreamAbortedError',
+  'MuxerClosedError',
+  'ConnectionClosingError',
+  'ConnectionClosedError',
+])
+
+/**
  * Lets the node outlive errors that nobody catches: a listener of the network library that throws, or a promise that it
  * forgot, must not take the answers of everybody with it. Each is logged with its stack; too many of them end the process
- * with code 1. The result takes the handler away.
+ * with code 1. A connection that ended meanwhile is no fault. The result takes the handler away.
  */
 export function surviveStrayFaults(logger: Logger): () => void {
   const times: number[] = []
   const onFault = (err: unknown, origin: string) => {
+    if (err instanceof Error && ENDED_MEANWHILE.has(err.name)) {
+      logger.debug({ err, origin }, 'a connection ended while it was written to')
+      return
+    }
     const nowMs = performance.now()
     times.push(nowMs)
     while ((times[0] ?? nowMs) < nowMs - WINDOW_MS) times.shift()

@@ -25,3 +25,7 @@ test('too many of them in a minute end it', async () => {
   expect([code, stdout]).toEqual([1, ''])
   expect(stderr).toContain('too many faults in a minute')
 })
+
+test('connections that end while they are written to are no faults, however many', async () => {
+  expect(await run('ended')).toEqual({ code: 0, stdout: 'still here\n', stderr: '' })
+})
