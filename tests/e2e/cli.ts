@@ -19,7 +19,7 @@ export interface CliOptions {
   readonly env?: NodeJS.ProcessEnv
   /** Words before the command itself, for example `ip netns exec NAME`. */
   readonly prefix?: readonly string[]
-  /** Whatever hangs ends after so many ms, so that a failed test leaves nothing behind; default: two minutes. */
+  /** Whatever hangs ends after so many ms, so that a failed test leaves nothing behind; default: two minutes, a node six. */
   readonly lifeMs?: number
 }
 
@@ -36,6 +36,8 @@ export interface CliProcess {
 }
 
 const LIFE_MS = 120_000
+/** Of a node, which is there for a whole test: longer than the longest of them. */
+export const NODE_LIFE_MS = 360_000
 
 export function spawnCli(args: readonly string[], { env, prefix = [], lifeMs = LIFE_MS }: CliOptions = {}): CliProcess {
   const [command = process.execPath, ...rest] = [...prefix, process.execPath, entryPoint, ...args]
@@ -107,7 +109,7 @@ export interface StartedNode extends CliProcess {
 
 /** `llm-node start` until it says that it is ready. */
 export async function startNode(home: string, args: readonly string[], options: CliOptions = {}): Promise<StartedNode> {
-  const child = spawnCli(['start', '--home', home, '--json', ...args], options)
+  const child = spawnCli(['start', '--home', home, '--json', ...args], { lifeMs: NODE_LIFE_MS, ...options })
   try {
     await child.seen('\n')
   } catch (error) {

@@ -5,6 +5,7 @@ import {
   type CliProcess,
   createSandbox,
   expectedAnswer,
+  NODE_LIFE_MS,
   runCli,
   runJson,
   type StartedNode,
@@ -39,7 +40,10 @@ async function createWorld() {
   type Name = keyof typeof places
   const home = (name: Name) => ['--home', sandbox.home(name)]
   const boot = sandbox.track(
-    spawnCli(['bootstrap', 'run', '--json', ...home('bootstrap'), '--no-mdns'], { prefix: places.bootstrap }),
+    spawnCli(['bootstrap', 'run', '--json', ...home('bootstrap'), '--no-mdns'], {
+      prefix: places.bootstrap,
+      lifeMs: NODE_LIFE_MS,
+    }),
   )
   const setup = (name: Name, ...what: string[]) => runJson(['setup', ...home(name), '--recipe', 'f32', ...what])
   await Promise.all([
