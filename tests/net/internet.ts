@@ -1,9 +1,5 @@
-import { type ChildProcess, execFile, spawn, spawnSync } from 'node:child_process'
-import { randomBytes } from 'node:crypto'
-import { promisify } from 'node:util'
-import { lanUnavailable } from './netns.ts'
-
-const run = promisify(execFile)
+import { type ChildProcess, spawnSync } from 'node:child_process'
+import { createNamespaces, ip, type Namespaces, namespacesUnavailable } from './namespaces.ts'
 
 /**
  * A small internet in network namespaces, cut off from this machine's: servers with public addresses of their own, and home
@@ -27,68 +23,39 @@ export interface TestInternet {
 }
 
 export function internetUnavailable(): string | null {
-  const reason = lanUnavailable()
+  const reason = namespacesUnavailable()
   if (reason !== null) return reason
   return spawnSync('iptables', ['-V']).error === undefined ? null : 'needs iptables'
 }
 
+const CORE = 'core'
+const server = (i: number) => `s${i}`
+const router = (lan: number) => `r${lan}`
+const machine = (lan: number, i: number) => `m${lan}-${i}`
+
 export async function createInternet(options: { servers: number; lans: readonly number[] }): Promise<TestInternet> {
-  const id = randomBytes(3).toString('hex')
-  const core = `llm-${id}-core`
-  const server = (i: number) => `llm-${id}-s${i}`
-  const router = (lan: number) => `llm-${id}-r${lan}`
-  const machine = (lan: number, i: number) => `llm-${id}-m${lan}-${i}`
-  const names = [
-    core,
-    ...Array.from({ length: options.servers }, (_, i) => server(i)),
-    ...options.lans.flatMap((n, lan) => [router(lan), ...Array.from({ length: n }, (_, i) => machine(lan, i))]),
-  ]
-  const children = new Set<ChildProcess>()
-  const removeAll = () => {
-    for (const child of children) child.kill('SIGKILL')
-    for (const name of names) spawnSync('ip', ['netns', 'del', name], { stdio: 'ignore' })
-  }
-  process.once('exit', removeAll)
-  const remove = async () => {
-    process.removeListener('exit', removeAll)
-    const ended = [...children].map((child) => new Promise((resolve) => child.once('exit', resolve)))
-    for (const child of children) child.kill('SIGKILL')
-    await Promise.all(ended)
-    removeAll()
-  }
-  try {
-    for (const name of names) await ip('netns', 'add', name)
-    for (const name of names) await ip('-n', name, 'link', 'set', 'lo', 'up')
-    await within(core, 'sysctl', '-qw', 'net.ipv4.ip_forward=1')
-    for (let i = 0; i < options.servers; i++) await attach(core, server(i), serverNet(i))
-    for (const [lan, machines] of options.lans.entries()) {
-      await attach(core, router(lan), routerNet(lan))
-      await createHome(
-        router(lan),
-        lan,
-        Array.from({ length: machines }, (_, i) => machine(lan, i)),
-      )
+  const servers = Array.from({ length: options.servers }, (_, i) => server(i))
+  const homes = options.lans.map((n, lan) => Array.from({ length: n }, (_, i) => machine(lan, i)))
+  const routers = homes.map((_, lan) => router(lan))
+  const made = await createNamespaces([CORE, ...servers, ...routers, ...homes.flat()], async (all) => {
+    await within(all.of(CORE), 'sysctl', '-qw', 'net.ipv4.ip_forward=1')
+    for (const [i, name] of servers.entries()) await attach(all, name, serverNet(i))
+    for (const [lan, machines] of homes.entries()) {
+      await attach(all, router(lan), routerNet(lan))
+      await createHome(all.of(router(lan)), lan, machines.map(all.of))
     }
-  } catch (error) {
-    await remove()
-    throw error
-  }
+  })
   return {
     serverAddress: (i) => `11.${serverNet(i)}.0.2`,
-    machineAddress: (lan, i) => machineAddress(lan, i),
+    machineAddress,
     routerAddress: (lan) => `11.${routerNet(lan)}.0.2`,
-    onServer: (i) => ['ip', 'netns', 'exec', server(i)],
-    onMachine: (lan, i) => ['ip', 'netns', 'exec', machine(lan, i)],
-    onRouter: (lan) => ['ip', 'netns', 'exec', router(lan)],
-    router: (lan, ...rule) => within(router(lan), 'iptables', ...rule),
-    firewall: (i, ...rule) => within(server(i), 'iptables', ...rule),
-    spawn([head = '', ...rest], command, args) {
-      const child = spawn(head, [...rest, command, ...args], { stdio: ['pipe', 'pipe', 'inherit'] })
-      children.add(child)
-      child.once('exit', () => children.delete(child))
-      return child
-    },
-    remove,
+    onServer: (i) => made.prefix(server(i)),
+    onMachine: (lan, i) => made.prefix(machine(lan, i)),
+    onRouter: (lan) => made.prefix(router(lan)),
+    router: (lan, ...rule) => within(made.of(router(lan)), 'iptables', ...rule),
+    firewall: (i, ...rule) => within(made.of(server(i)), 'iptables', ...rule),
+    spawn: made.spawn,
+    remove: made.remove,
   }
 }
 
@@ -96,8 +63,10 @@ const serverNet = (i: number) => 10 + i
 const routerNet = (lan: number) => 100 + lan
 const machineAddress = (lan: number, i: number) => `192.168.${10 + lan}.${2 + i}`
 
-/** A cable from the middle to `name`, which gets 11.NET.0.2 and goes everywhere else by way of 11.NET.0.1. */
-async function attach(core: string, name: string, net: number): Promise<void> {
+/** A cable from the middle to `short`, which gets 11.NET.0.2 and goes everywhere else by way of 11.NET.0.1. */
+async function attach(all: Namespaces, short: string, net: number): Promise<void> {
+  const core = all.of(CORE)
+  const name = all.of(short)
   await ip('link', 'add', 'wan', 'netns', name, 'type', 'veth', 'peer', 'name', `net${net}`, 'netns', core)
   await ip('-n', core, 'addr', 'add', `11.${net}.0.1/16`, 'dev', `net${net}`)
   await ip('-n', core, 'link', 'set', `net${net}`, 'up')
@@ -125,10 +94,6 @@ async function createHome(router: string, lan: number, machines: readonly string
   }
 }
 
-async function ip(...args: string[]): Promise<void> {
-  await run('ip', args)
-}
-
 async function within(name: string, command: string, ...args: string[]): Promise<void> {
-  await run('ip', ['netns', 'exec', name, command, ...args])
+  await ip('netns', 'exec', name, command, ...args)
 }

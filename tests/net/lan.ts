@@ -1,10 +1,5 @@
-import { type ChildProcess, execFile, execFileSync, spawn, spawnSync } from 'node:child_process'
-import { randomBytes } from 'node:crypto'
-import { promisify } from 'node:util'
-
-const run = promisify(execFile)
-/** Of iproute2. */
-const IP = 'ip'
+import type { ChildProcess } from 'node:child_process'
+import { createNamespaces, ip, type Namespaces } from './namespaces.ts'
 
 /** A LAN of its own: network namespaces joined by a bridge, cut off from this machine's network. Linux, root. */
 export interface TestLan {
@@ -20,66 +15,30 @@ export interface TestLan {
   remove(): Promise<void>
 }
 
-/** Why no LAN can be made here, or null when one can. */
-export function lanUnavailable(): string | null {
-  if (process.platform !== 'linux') return 'needs Linux'
-  if (process.getuid?.() !== 0) return 'needs root'
-  const name = `llm-probe-${randomBytes(3).toString('hex')}`
-  if (spawnSync(IP, ['-V']).error) return 'needs iproute2'
-  if (spawnSync(IP, ['netns', 'add', name]).status !== 0) return 'may not make network namespaces'
-  const joined = spawnSync(IP, ['-n', name, 'link', 'add', 'probe', 'type', 'bridge']).status === 0
-  spawnSync(IP, ['netns', 'del', name])
-  return joined ? null : 'may not make bridges'
-}
+const HUB = 'hub'
 
 export async function createLan(options: { machines: number }): Promise<TestLan> {
-  const id = randomBytes(3).toString('hex')
-  const hub = `llm-${id}-hub`
-  const names = Array.from({ length: options.machines }, (_, i) => `llm-${id}-${i}`)
-  const children = new Set<ChildProcess>()
-  // Also when the test run itself is cut off: links and bridge go with their namespaces.
-  const removeAll = () => {
-    for (const child of children) child.kill('SIGKILL')
-    for (const name of [...names, hub]) spawnSync(IP, ['netns', 'del', name], { stdio: 'ignore' })
-  }
-  process.once('exit', removeAll)
-  const remove = async () => {
-    process.removeListener('exit', removeAll)
-    const ended = [...children].map((child) => new Promise((resolve) => child.once('exit', resolve)))
-    for (const child of children) child.kill('SIGKILL')
-    await Promise.all(ended)
-    removeAll()
-  }
-  try {
-    await ip('netns', 'add', hub)
-    await ip('-n', hub, 'link', 'add', 'br0', 'type', 'bridge', 'mcast_snooping', '0')
-    await ip('-n', hub, 'link', 'set', 'br0', 'up')
-    for (const [i, name] of names.entries()) await plugIn(hub, name, i)
-  } catch (error) {
-    await remove()
-    throw error
-  }
+  const machines = Array.from({ length: options.machines }, (_, i) => i)
+  const made = await createNamespaces([HUB, ...machines.map(String)], async (all) => {
+    await ip('-n', all.of(HUB), 'link', 'add', 'br0', 'type', 'bridge', 'mcast_snooping', '0')
+    await ip('-n', all.of(HUB), 'link', 'set', 'br0', 'up')
+    for (const i of machines) await plugIn(all, i)
+  })
   return {
-    addressOf: (i) => addressOf(i),
-    prefixOf: (i) => ['ip', 'netns', 'exec', names[i] ?? ''],
-    spawn(i, command, args) {
-      const name = names[i] ?? ''
-      const child = spawn(IP, ['netns', 'exec', name, command, ...args], { stdio: ['pipe', 'pipe', 'inherit'] })
-      children.add(child)
-      child.once('exit', () => children.delete(child))
-      return child
-    },
-    setCable: (i, connected) => ip('-n', hub, 'link', 'set', `port${i}`, connected ? 'up' : 'down'),
-    remove,
+    addressOf,
+    prefixOf: (i) => made.prefix(String(i)),
+    spawn: (i, command, args) => made.spawn(made.prefix(String(i)), command, args),
+    setCable: (i, connected) => ip('-n', made.of(HUB), 'link', 'set', `port${i}`, connected ? 'up' : 'down'),
+    remove: made.remove,
   }
 }
 
-async function plugIn(hub: string, name: string, i: number): Promise<void> {
-  await ip('netns', 'add', name)
+async function plugIn(all: Namespaces, i: number): Promise<void> {
+  const name = all.of(String(i))
+  const hub = all.of(HUB)
   await ip('link', 'add', 'eth0', 'netns', name, 'type', 'veth', 'peer', 'name', `port${i}`, 'netns', hub)
   await ip('-n', hub, 'link', 'set', `port${i}`, 'master', 'br0', 'up')
   await ip('-n', name, 'addr', 'add', `${addressOf(i)}/24`, 'dev', 'eth0')
-  await ip('-n', name, 'link', 'set', 'lo', 'up')
   await ip('-n', name, 'link', 'set', 'eth0', 'up')
   // Multicast leaves by the default route, which every home network has.
   await ip('-n', name, 'route', 'add', 'default', 'dev', 'eth0')
@@ -87,14 +46,4 @@ async function plugIn(hub: string, name: string, i: number): Promise<void> {
 
 function addressOf(i: number): string {
   return `192.168.77.${i + 1}`
-}
-
-async function ip(...args: string[]): Promise<void> {
-  await run(IP, args)
-}
-
-/** Namespaces of this helper that are left, for the test of its own cleanliness. */
-export function leftovers(): string[] {
-  const names = execFileSync(IP, ['netns', 'list'], { encoding: 'utf8' }).split('\n')
-  return names.filter((name) => /^llm-[0-9a-f]{6}-/.test(name))
 }

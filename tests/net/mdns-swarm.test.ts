@@ -1,10 +1,11 @@
 import { expect, onTestFinished, test } from 'vitest'
 import type { AskResult, CoverageBody, PeerBody } from '../../src/api/types.ts'
 import { createSandbox, expectedAnswer, runJson, startNode } from '../e2e/cli.ts'
-import { createLan, lanUnavailable } from './netns.ts'
+import { createLan } from './lan.ts'
+import { namespacesUnavailable } from './namespaces.ts'
 
 const question = 'What is llm-node?'
-const unavailable = lanUnavailable()
+const unavailable = namespacesUnavailable()
 
 test.skipIf(unavailable !== null)(
   `four machines on one LAN find each other by themselves and answer${unavailable === null ? '' : `: ${unavailable}`}`,
