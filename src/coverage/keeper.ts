@@ -16,8 +16,10 @@ import { type SwarmPeer, type SwarmSources, swarmPeers } from './swarm-peers.ts'
 /** Default for KeeperDeps.tickMs. */
 const TICK_MS = 5_000
 const FIRST_SAMPLES = 3
-/** Round trips in a row without an answer that make a connected peer doubtful. A busy peer may well miss one. */
-const MUTE_ROUNDS = 3
+/** A connected peer that answers nothing for so many ticks is doubted: late answers come from the busy, none from the gone. */
+const SILENT_TICKS = 3
+/** Round trips over that share of a tick tell of a busy peer, not of the way to it. */
+const TRIP_TICKS = 0.6
 /** Who looks at the clock so late is busy himself, and cannot tell who is silent. */
 const BUSY_MS = 100
 /** How often a digest is compared with some neighbour: the larger the swarm, the longer the digest (10 bytes a peer). */
@@ -72,7 +74,9 @@ class ViewKeeper implements Keeper {
   readonly #timers = new Set<() => void>()
   /** When a peer that did not answer may be dialled again, by PeerId. */
   readonly #notBefore = new Map<string, number>()
-  readonly #missed = new Map<string, number>()
+  /** Connected peers that do not answer, by PeerId. */
+  readonly #silent = new Set<string>()
+  readonly #measuring = new Set<string>()
   readonly #measured = new Map<string, number>()
   /** When each neighbour was last compared with, by PeerId. */
   readonly #synced = new Map<string, number>()
@@ -113,7 +117,7 @@ class ViewKeeper implements Keeper {
     this.#deps.gossip.leave(peerId)
     this.#deps.trips.forget(peerId)
     this.#synced.delete(peerId)
-    this.#missed.delete(peerId)
+    this.#silent.delete(peerId)
     this.#measured.delete(peerId)
     if (this.#stopping.signal.aborted) return
     this.#changed()
@@ -130,7 +134,7 @@ class ViewKeeper implements Keeper {
       await this.#deps.peer.connect({ peerId, addrs }, { signal: this.#stopping.signal })
     } catch {
       if (this.#stopping.signal.aborted) return
-      this.#doubt(peerId)
+      this.#doubt(peerId, 'it cannot be reached again')
     }
   }
 
@@ -142,11 +146,14 @@ class ViewKeeper implements Keeper {
     await own.tick()
     const soonMs = 0.5 * this.#tickMs
     const pauseMs = pausedFor({ ...MEASURE, minMs: soonMs }, sources.table.size)
-    // One that has just missed a round trip is asked again at once: so silence shows as fast in any swarm.
-    const isDue = (peerId: string) =>
-      (this.#measured.get(peerId) ?? Number.NEGATIVE_INFINITY) <= nowMs - (this.#missed.has(peerId) ? soonMs : pauseMs)
-    const measured = [...gossip.neighbours].slice(0, coverageLimits.measured).filter(isDue)
-    await Promise.all(measured.map((peerId) => this.#run(() => this.#measure(peerId))))
+    const isDue = (peerId: string) => {
+      // One that is silent is asked again at once: so its return shows as fast in any swarm.
+      const dueMs = (this.#measured.get(peerId) ?? Number.NEGATIVE_INFINITY) + (this.#silent.has(peerId) ? 0 : pauseMs)
+      return dueMs <= nowMs && !this.#measuring.has(peerId)
+    }
+    const due = [...gossip.neighbours].slice(0, coverageLimits.measured).filter(isDue)
+    // Nobody waits for them: one that is silent would keep the others waiting.
+    for (const peerId of due) void this.#run(() => this.#measure(peerId))
     if (this.#deps.mesh) await this.#mesh()
   }
 
@@ -154,28 +161,35 @@ class ViewKeeper implements Keeper {
   async #measure(peerId: string): Promise<void> {
     const { peer, trips, gossip } = this.#deps
     const timeout = new AbortController()
-    const [nowMs, limitMs] = [this.#nowMs(), 0.6 * this.#tickMs]
+    const [startMs, limitMs] = [this.#nowMs(), SILENT_TICKS * this.#tickMs]
     const cancel = this.#deps.timers.after(limitMs, () => timeout.abort())
     const signal = AbortSignal.any([this.#stopping.signal, timeout.signal])
-    this.#measured.set(peerId, nowMs)
+    this.#measured.set(peerId, startMs)
+    this.#measuring.add(peerId)
+    let answers = 0
     try {
       // A peer that has just come is busy with others that have, too: its first round trip alone would tell of that.
       const samples = trips.has(peerId) ? 1 : FIRST_SAMPLES
-      for (let i = 0; i < samples; i++) {
+      for (; answers < samples; answers++) {
         const rttMs = await peer.ping(peerId, { signal })
-        if (gossip.neighbours.has(peerId)) trips.add(peerId, rttMs)
+        this.#silent.delete(peerId)
+        this.#meet(peerId)
+        if (gossip.neighbours.has(peerId) && rttMs <= TRIP_TICKS * this.#tickMs) trips.add(peerId, rttMs)
       }
-      this.#missed.delete(peerId)
-      this.#meet(peerId)
     } catch {
       // Only silence counts: a refused stream is an answer.
-      if (!timeout.signal.aborted || !gossip.neighbours.has(peerId) || this.#nowMs() > nowMs + limitMs + BUSY_MS) return
-      const missed = (this.#missed.get(peerId) ?? 0) + 1
-      this.#missed.set(peerId, missed)
-      if (missed === MUTE_ROUNDS) this.#doubt(peerId)
+      const isLate = this.#nowMs() > startMs + limitMs + BUSY_MS
+      if (timeout.signal.aborted && answers === 0 && !isLate && gossip.neighbours.has(peerId)) this.#fellSilent(peerId)
     } finally {
       cancel()
+      this.#measuring.delete(peerId)
     }
+  }
+
+  #fellSilent(peerId: string): void {
+    if (this.#silent.has(peerId)) return
+    this.#silent.add(peerId)
+    this.#doubt(peerId, 'it answers nothing')
   }
 
   #meet(peerId: string): void {
@@ -186,9 +200,9 @@ class ViewKeeper implements Keeper {
     if (back.length > 0) this.#changed()
   }
 
-  #doubt(peerId: string): void {
+  #doubt(peerId: string, reason: string): void {
     const { table } = this.#deps.sources
-    this.#deps.logger.debug({ peerId }, 'a peer does not answer: its layers do not count')
+    this.#deps.logger.debug({ peerId, reason }, 'the layers of a peer do not count until it is heard of')
     for (const { advert } of entriesOf(this.#deps.sources, peerId)) table.doubt(advert.addressKey, this.#nowMs())
     this.#changed()
   }
