@@ -25,6 +25,7 @@ import { limitDial, limitReaching } from './dial-limits.ts'
 import { holePunchService } from './hole-punch.ts'
 import type { Host, Services } from './host.ts'
 import type { Identity } from './identity.ts'
+import { noteProtocolsOnce } from './known-protocols.ts'
 import type { Links } from './links.ts'
 import { mdnsServiceTag } from './network.ts'
 import type { OwnAddresses } from './own-addresses.ts'
@@ -117,6 +118,7 @@ export async function createHost(
       },
       ...(datastore === undefined ? {} : { datastore }),
     })
+    noteProtocolsOnce(host.peerStore, { peers: options.limits.connections, nowMs: () => performance.now() })
     if (discovery !== undefined) host.addEventListener('start', () => discovery.askAgain())
     return { host, stores, close: async () => await datastore?.close() }
   } catch (error) {
@@ -166,7 +168,7 @@ function dhtServices(options: HostOptions, check: RecordCheck) {
   return { services: { lanDht: lan.factory, wanDht: wan.factory }, stores: [lan.store, wan.store] }
 }
 
-/** libp2p's own monitor pings, too; with one stream each the two would refuse each other. */
+/** A link may be proven while it is measured; with one stream each the two would refuse each other. */
 const pingSettings = { maxInboundStreams: p2pLimits.otherStreams, maxOutboundStreams: p2pLimits.otherStreams }
 
 /** The read buffer and the window are the same, or a full window overflows the buffer (yamux 8, stream.ts). */
