@@ -25,9 +25,9 @@ import { limitDial, limitReaching } from './dial-limits.ts'
 import { holePunchService } from './hole-punch.ts'
 import type { Host, Services } from './host.ts'
 import type { Identity } from './identity.ts'
-import { noteProtocolsOnce } from './known-protocols.ts'
 import type { Links } from './links.ts'
 import { mdnsServiceTag } from './network.ts'
+import { noteOnce } from './note-once.ts'
 import type { OwnAddresses } from './own-addresses.ts'
 import { compareDialAddrs, isOwnNetwork, type TransportName } from './peer-addrs.ts'
 import { createRefusedDials } from './refused-dials.ts'
@@ -118,7 +118,7 @@ export async function createHost(
       },
       ...(datastore === undefined ? {} : { datastore }),
     })
-    noteProtocolsOnce(host.peerStore, { peers: options.limits.connections, nowMs: () => performance.now() })
+    noteOnce(host.peerStore, { peers: options.limits.connections, nowMs: () => performance.now() })
     if (discovery !== undefined) host.addEventListener('start', () => discovery.askAgain())
     return { host, stores, close: async () => await datastore?.close() }
   } catch (error) {
