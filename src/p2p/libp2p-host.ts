@@ -1,5 +1,3 @@
-import { rm } from 'node:fs/promises'
-import { join } from 'node:path'
 import { autoNATv2 } from '@libp2p/autonat-v2'
 import { privateKeyFromProtobuf } from '@libp2p/crypto/keys'
 import { identify, identifyPush } from '@libp2p/identify'
@@ -11,10 +9,8 @@ import { preSharedKey } from '@libp2p/pnet'
 import { tcp } from '@libp2p/tcp'
 import { uPnPNAT } from '@libp2p/upnp-nat'
 import { yamux } from '@libp2p/yamux'
-import { LevelDatastore } from 'datastore-level'
 import { createLibp2p, type Libp2pOptions } from 'libp2p'
 import { toHex, utf8 } from '../base/bytes.ts'
-import { LlmNodeError } from '../base/errors.ts'
 import { p2pLimits } from '../base/limits.ts'
 import { reachabilityLimits } from '../base/limits-reach.ts'
 import type { Logger } from '../base/logger.ts'
@@ -30,6 +26,7 @@ import { mdnsServiceTag } from './network.ts'
 import { noteOnce } from './note-once.ts'
 import type { OwnAddresses } from './own-addresses.ts'
 import { compareDialAddrs, isOwnNetwork, type TransportName } from './peer-addrs.ts'
+import { openPeerDatastore } from './peer-datastore.ts'
 import { createRefusedDials } from './refused-dials.ts'
 import type { RelayClient } from './relay-client.ts'
 import { type RelayCapacity, relayServerService } from './relay-server.ts'
@@ -82,7 +79,7 @@ export async function createHost(
     links: Pick<Links, 'preferred' | 'open'>
   },
 ): Promise<{ host: Host; stores: readonly DhtStore[]; close: () => Promise<void> }> {
-  const datastore = options.folder === undefined ? undefined : await openDatastore(options.folder, deps.logger)
+  const datastore = options.folder === undefined ? undefined : await openPeerDatastore(options.folder, deps.logger)
   const discovery = options.mdns ? localDiscovery(options, deps.onFound) : undefined
   const usesQuic = options.transports.includes('quic') && options.preSharedKey === undefined
   const quic = usesQuic ? await quicTransport(deps.logger) : undefined
@@ -263,38 +260,4 @@ function localDiscovery(options: HostOptions, onFound: (peer: PeerInfo) => void)
       }
     },
   }
-}
-
-async function openDatastore(folder: string, logger: Logger): Promise<LevelDatastore> {
-  const path = join(folder, 'peers')
-  for (let attempt = 0; ; attempt++) {
-    const datastore = new LevelDatastore(path)
-    try {
-      // Not datastore.open(): that hides the reason.
-      await datastore.db.open({ createIfMissing: true })
-      return datastore
-    } catch (cause) {
-      const reason = levelCode(cause)
-      if (reason === 'LEVEL_LOCKED') {
-        throw new LlmNodeError('HOME_IN_USE', `Another llm-node is running with the folder ${folder}.`, {
-          hint: 'Stop it with llm-node stop, or name another folder with --home DIR.',
-          cause,
-        })
-      }
-      if (reason !== 'LEVEL_CORRUPTION' || attempt > 0) {
-        throw new LlmNodeError('HOME_UNUSABLE', `${path} cannot be used.`, {
-          hint: 'Give this user access to it, or delete it: it only holds the addresses of known peers.',
-          cause,
-        })
-      }
-      // Known peers are only a convenience: a damaged store is replaced.
-      logger.warn({ path }, 'the store of known peers is damaged and starts anew')
-      await rm(path, { recursive: true, force: true })
-    }
-  }
-}
-
-function levelCode(error: unknown): string | undefined {
-  const cause = error instanceof Error ? error.cause : undefined
-  return cause instanceof Error ? (cause as NodeJS.ErrnoException).code : undefined
 }
