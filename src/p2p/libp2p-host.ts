@@ -21,6 +21,7 @@ import { limitDial, limitReaching } from './dial-limits.ts'
 import { holePunchService } from './hole-punch.ts'
 import type { Host, Services } from './host.ts'
 import type { Identity } from './identity.ts'
+import { libp2pLogger } from './libp2p-logger.ts'
 import type { Links } from './links.ts'
 import { mdnsServiceTag } from './network.ts'
 import { noteOnce } from './note-once.ts'
@@ -89,6 +90,7 @@ export async function createHost(
     const host = await createLibp2p<Services>({
       ...connectionSettings(options.limits, deps.links),
       start: false,
+      ...libp2pLogger(process.env.DEBUG),
       privateKey: privateKeyFromProtobuf(deps.identity.transportKey.reveal()),
       nodeInfo: { name: 'llm-node', version: options.version, userAgent: `llm-node/${options.version}` },
       addresses: {
