@@ -169,6 +169,8 @@ export const p2pLimits = {
   localTurnMs: 400,
   /** Peers of which addresses and protocols are remembered, ~1 KB each, in memory and on the disk. */
   knownPeers: 10_000,
+  /** Those of them of which is known when what was written, ~3 KB each. */
+  notedPeers: 1_024,
   /** What this node keeps for the DHT (swarm.md §2), how long a record, and who is noted at meeting points. */
   dhtRecords: 2_000,
   dhtRecordBytes: 4 * 1_048_576,

@@ -117,7 +117,7 @@ export async function createHost(
       },
       ...(datastore === undefined ? {} : { datastore }),
     })
-    noteOnce(host.peerStore, { peers: options.limits.connections, nowMs: () => performance.now() })
+    noteOnce(host.peerStore, { peers: p2pLimits.notedPeers, nowMs: () => performance.now() })
     if (discovery !== undefined) host.addEventListener('start', () => discovery.askAgain())
     return { host, stores, close: async () => await datastore?.close() }
   } catch (error) {

@@ -13,7 +13,7 @@ interface Noted {
  * libp2p notes with every stream, at both ends, that the peer speaks its protocol, and with every answer of the DHT where
  * each of 20 peers is: what is stored is read, decoded, encoded and written to the disk again, before the stream is handed
  * over. That is more than half of what a short stream costs (ADR 0025). Addresses and protocols that were just written are
- * not written again. Remembers at most `peers` peers.
+ * not written again. Remembers the last `peers` peers.
  */
 export function noteOnce(store: PeerStore, options: { peers: number; nowMs: () => number }): void {
   const { peers, nowMs } = options
@@ -23,8 +23,11 @@ export function noteOnce(store: PeerStore, options: { peers: number; nowMs: () =
     const stored = new Set(itemsOf(name, { ...peer, multiaddrs: peer.addresses.map(({ multiaddr }) => multiaddr) }))
     const times = new Map([...(noted.get(name)?.times ?? [])].filter(([item]) => stored.has(item)))
     for (const item of itemsOf(name, data)) if (stored.has(item)) times.set(item, nowMs())
-    if (!noted.has(name) && noted.size >= peers) noted.clear()
+    // The oldest first.
+    noted.delete(name)
     noted.set(name, { peer, times })
+    const [oldest] = noted.keys()
+    if (noted.size > peers && oldest !== undefined) noted.delete(oldest)
     return peer
   }
   const { merge, patch, save, delete: remove } = boundTo(store)
@@ -32,8 +35,8 @@ export function noteOnce(store: PeerStore, options: { peers: number; nowMs: () =
     const known = noted.get(id.toString())
     const isFresh = (item: string) => (known?.times.get(item) ?? Number.NEGATIVE_INFINITY) > nowMs() - ANEW_MS
     const { multiaddrs: _, protocols: __, ...more } = data
-    const isAll = known !== undefined && Object.keys(more).length === 0
-    if (isAll && itemsOf(id.toString(), data).every(isFresh)) return known.peer
+    const isKnown = Object.keys(more).length === 0 && itemsOf(id.toString(), data).every(isFresh)
+    if (known !== undefined && isKnown) return known.peer
     return remember(id, data, await merge(id, data, rest))
   }
   store.patch = async (id, data, rest) => remember(id, data, await patch(id, data, rest))
