@@ -100,4 +100,3 @@ for (const { name, cpuMs, wallMs } of pairs) {
 }
 const [own, plain] = pairs.map(({ cpuMs }) => median(cpuMs))
 reportFigures('streams', { streamCpuMs: own ?? Number.NaN, streamCpuMsPlain: plain ?? Number.NaN }, options)
-process.exit()
