@@ -119,7 +119,11 @@ export async function createHost(
     })
     noteOnce(host.peerStore, { peers: p2pLimits.notedPeers, nowMs: () => performance.now() })
     if (discovery !== undefined) host.addEventListener('start', () => discovery.askAgain())
-    return { host, stores, close: async () => await datastore?.close() }
+    const close = async () => {
+      endGathering(host)
+      await datastore?.close()
+    }
+    return { host, stores, close }
   } catch (error) {
     await datastore?.close()
     throw error
@@ -129,6 +133,22 @@ export async function createHost(
 /** Everything on the wire is enciphered with the network's key, down to the first negotiation (libp2p's pnet v1). */
 function gate(key: Secret): ReturnType<typeof preSharedKey> {
   return preSharedKey({ psk: utf8(`/key/swarm/psk/1.0.0/\n/base16/\n${toHex(key.reveal())}`) })
+}
+
+/** What libp2p keeps inside of changes that it gathers for a second. */
+interface Gathering {
+  readonly stop?: () => void
+}
+
+/**
+ * libp2p gathers changes of its own addresses for a second before it notes and tells them, those of its end, too: every
+ * process would live that second longer, and then write to a store that is closed.
+ */
+function endGathering({ services }: Host): void {
+  const { _updatePeerStoreAddresses: noting } = services.addresses as { _updatePeerStoreAddresses?: Gathering }
+  const { _push: telling } = services.identifyPush as { _push?: Gathering }
+  noting?.stop?.()
+  telling?.stop?.()
 }
 
 /** Finding out and improving how others reach this node. */

@@ -1,7 +1,10 @@
+import { execFile } from 'node:child_process'
 import { readdir, writeFile } from 'node:fs/promises'
 import { type AddressInfo, connect, createServer } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
 import { afterEach, describe, expect, it } from 'vitest'
 import { fromUtf8, utf8 } from '../../src/base/bytes.ts'
 import { p2pLimits } from '../../src/base/limits.ts'
@@ -145,6 +148,12 @@ describe('peer node', () => {
     await eventually(() => again.node.isConnected(b.node.self.peerId), 3_000)
     await expect(startPeer(cleanup, { folder })).rejects.toMatchObject({ code: 'HOME_IN_USE' })
     expect(await readdir(join(folder, 'peers'))).toContain('LOCK')
+  })
+
+  it('leaves nothing behind that would keep its process alive', async () => {
+    const program = fileURLToPath(new URL('p2p-stop.process.ts', import.meta.url))
+    const { stdout } = await promisify(execFile)(process.execPath, [program, await temporaryFolder(cleanup)])
+    expect(JSON.parse(stdout)).toEqual([])
   })
 
   it('replaces a damaged store of known peers', async () => {
