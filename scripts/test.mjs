@@ -22,13 +22,7 @@ const checks = [
  * Kinds of tests that run at the same time stand side by side. Unit and integration tests keep every core busy; those
  * with processes, a browser or network namespaces run file by file and wait for each other most of the time.
  */
-const rounds = [
-  [['unit', 'integration']],
-  [
-    ['e2e', 'net'],
-    ['web', 'chaos'],
-  ],
-]
+const rounds = [[['unit', 'integration']], [['e2e'], ['web', 'net', 'chaos']]]
 
 /** Resolves to whether it succeeded. What a `quiet` one says is said when it has ended. */
 function run(tool, args, { quiet = false } = {}) {
