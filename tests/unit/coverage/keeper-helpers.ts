@@ -8,7 +8,7 @@ import { type AdvertTable, createAdvertTable } from '../../../src/coverage/adver
 import { positionOf } from '../../../src/coverage/crowd.ts'
 import { createFeeds } from '../../../src/coverage/feeds.ts'
 import { createKeeper, type Keeper } from '../../../src/coverage/keeper.ts'
-import { createRoundTrips } from '../../../src/coverage/round-trips.ts'
+import { createRoundTrips, type RoundTrips } from '../../../src/coverage/round-trips.ts'
 import type { StoredContact } from '../../../src/p2p/contact-book.ts'
 import type { PeerNode } from '../../../src/p2p/peer-node.ts'
 import { serving } from './advert-helpers.ts'
@@ -50,6 +50,7 @@ export interface LoneKeeper {
   readonly keeper: Keeper
   readonly clock: SimClock
   readonly table: AdvertTable
+  readonly trips: RoundTrips
   /** To whom it has connected, in that order. */
   readonly dialled: readonly string[]
   /** When it compared what it knows with that of others, in ms. */
@@ -71,6 +72,7 @@ export function createLoneKeeper(options: {
   const isConnected = (peerId: string) => connected.has(peerId)
   const table = createAdvertTable({ network: 'mesh', crowd, ownKey, verify, isNeighbour: isConnected })
   for (let i = 0; i < nKnown; i++) table.addAdvert(Uint8Array.of(i), 0, 0)
+  const trips = createRoundTrips()
   const dialled: string[] = []
   const synced: number[] = []
   const keeper = createKeeper({
@@ -95,11 +97,11 @@ export function createLoneKeeper(options: {
       sync: async () => void synced.push(clock.monotonicMs()),
     },
     feeds: createFeeds(random),
-    trips: createRoundTrips(),
+    trips,
     own: { tick: async () => {} },
     onChange: () => {},
     mesh: true,
     mayMeet: () => true,
   })
-  return { keeper, clock, table, dialled, synced }
+  return { keeper, clock, table, trips, dialled, synced }
 }
