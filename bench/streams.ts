@@ -1,6 +1,7 @@
 /**
  * What a short stream costs: open it, negotiate, 32 bytes there and back, close; both ends in this process, over loopback.
- * Beside js-libp2p as it comes: TCP, noise, yamux, identify, ping, known peers in LevelDB.
+ * Beside js-libp2p as it comes: TCP, noise, yamux, identify, ping, known peers in LevelDB; without its own pings, which would
+ * be measured with the others.
  */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'

@@ -144,8 +144,7 @@ class ViewKeeper implements Keeper {
     if (sources.table.expire(nowMs)) this.#changed()
     feeds.choose(sources.table.size)
     await own.tick()
-    const soonMs = 0.5 * this.#tickMs
-    const pauseMs = pausedFor({ ...MEASURE, minMs: soonMs }, sources.table.size)
+    const pauseMs = pausedFor({ ...MEASURE, minMs: 0.5 * this.#tickMs }, sources.table.size)
     const isDue = (peerId: string) => {
       // One that is silent is asked again at once: so its return shows as fast in any swarm.
       const dueMs = (this.#measured.get(peerId) ?? Number.NEGATIVE_INFINITY) + (this.#silent.has(peerId) ? 0 : pauseMs)

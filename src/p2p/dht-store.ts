@@ -50,7 +50,7 @@ export class DhtStore extends MemoryDatastore {
     for (const key of [...this.#records.keys(), ...this.#providers.keys()]) this.#write(key)
   }
 
-  /** Resolves when everything is on the disk. */
+  /** Resolves when `disk` has been given everything; it may write later, as peer-datastore.ts does. */
   async flushed(): Promise<void> {
     await this.#written
   }

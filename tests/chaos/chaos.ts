@@ -7,6 +7,7 @@ import type { Fault } from '../../src/node/faults.ts'
 import { locateHome } from '../../src/node/home.ts'
 import { runJson, type StartedNode } from '../e2e/cli.ts'
 import { createSwarm, eventually, oneThread, type Swarm } from '../e2e/swarm.ts'
+import { processState } from '../helpers/process-state.ts'
 
 export const spans = ['first', 'middle', 'last'] as const
 export type SpanName = (typeof spans)[number]
@@ -115,17 +116,12 @@ async function mend(
   for (const name of [`${span}-a`, `${span}-b`]) {
     const node = nodes.get(name)
     if (node === undefined) continue
-    if (!node.over && (await isStopped(node.pid))) {
+    if (!node.over && processState(node.pid) === 'T') {
       node.kill('SIGKILL')
       await node.ended
     }
     if (node.over) await start(name)
   }
-}
-
-async function isStopped(pid: number): Promise<boolean> {
-  const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '')
-  return /\) T /.test(stat)
 }
 
 function askAlone(swarm: Swarm, question: string): Promise<AskResult> {

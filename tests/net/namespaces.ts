@@ -1,8 +1,8 @@
 /** Network namespaces that a test makes for itself, and the programs it starts in them. Linux, root, iproute2. */
 import { type ChildProcess, execFile, execFileSync, spawn, spawnSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { readFileSync } from 'node:fs'
 import { promisify } from 'node:util'
+import { processState } from '../helpers/process-state.ts'
 
 const run = promisify(execFile)
 
@@ -104,12 +104,8 @@ function removeNamespace(name: string): void {
 
 /** Whether a process runs; one that has ended and that nobody has asked about does not. */
 export function isAlive(pid: number): boolean {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1')
-    return !['Z', 'X'].includes(stat.charAt(stat.lastIndexOf(')') + 2))
-  } catch {
-    return false
-  }
+  const state = processState(pid)
+  return state !== undefined && state !== 'Z' && state !== 'X'
 }
 
 function tryKill(pid: number): void {
